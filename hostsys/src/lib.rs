@@ -1,0 +1,2 @@
+//! See the package description.
+#![allow(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The nanovisor command.
+fn main() {}
