@@ -1,0 +1,245 @@
+//! The memory that a sandbox's guests own: frames with reference counts, in one sparse file.
+//!
+//! Offsets are plentiful (the file is sparse and far larger than the memory limit) and frames are not. A page of
+//! offset space is *free*, *reserved* (an [`Extent`] promises it to one Vma, so that pages copied one by one keep
+//! address order), or *used* by one or more holders. Only used pages cost memory. When the last holder lets go, the
+//! page is punched out: a fresh page is always zero.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{AddrRange, Errno, PAGE_SIZE, page_up};
+use parking_lot::Mutex;
+
+use crate::frame_file::{FileKind, Frame, FrameFile};
+use crate::range_map::RangeMap;
+
+/// How a memory file is backed; the platform chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A memfd, which stub processes map.
+    Memfd,
+    /// Anonymous memory, huge where it can be, which a VM's memory slots point at.
+    Anonymous,
+}
+
+/// A contiguous piece of a memory file's offset space, reserved for one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+#[derive(Default)]
+struct Space {
+    free: RangeMap<()>,
+    reserved: RangeMap<()>,
+    refs: RangeMap<u32>,
+}
+
+/// The sandbox's own memory.
+pub struct MemoryFile {
+    file: Arc<FrameFile>,
+    backing: Backing,
+    space: Mutex<Space>,
+    used: AtomicU64,
+    limit: AtomicU64,
+}
+
+/// Offset space of a memory file: what the largest sandbox could ever map, with room for reservations.
+const SPACE: u64 = 1 << 40;
+
+impl MemoryFile {
+    /// An empty memory file that hands out at most `limit` bytes of frames.
+    ///
+    /// # Errors
+    /// What `memfd_create`, `ftruncate` or `mmap` say.
+    pub fn new(backing: Backing, limit: u64) -> io::Result<Arc<Self>> {
+        let fd = match backing {
+            Backing::Memfd => Some(memfd(SPACE)?),
+            Backing::Anonymous => None,
+        };
+        let file = FrameFile::map(FileKind::Memory, fd, SPACE, true)?;
+        let mut space = Space::default();
+        space.free.insert(AddrRange::new(0, SPACE), ());
+        Ok(Arc::new(MemoryFile {
+            file,
+            backing,
+            space: Mutex::new(space),
+            used: AtomicU64::new(0),
+            limit: AtomicU64::new(limit),
+        }))
+    }
+
+    /// The frame file behind it.
+    #[must_use]
+    pub fn file(&self) -> &Arc<FrameFile> {
+        &self.file
+    }
+
+    /// The frame at `offset`.
+    #[must_use]
+    pub fn frame(&self, offset: u64) -> Frame {
+        Frame { file: self.file.clone(), offset }
+    }
+
+    /// How it is backed.
+    #[must_use]
+    pub fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    /// Bytes of frames in use.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Most bytes of frames that may be in use.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Reserves `len` bytes (rounded up to pages) of offset space at a multiple of `align` (a power of two, at least
+    /// a page). Costs no memory.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the offset space is exhausted.
+    pub fn reserve(&self, len: u64, align: u64) -> Result<Extent, Errno> {
+        let len = page_up(len).filter(|&l| l > 0).ok_or(Errno::ENOMEM)?;
+        let align = align.max(PAGE_SIZE);
+        let mut space = self.space.lock();
+        let fit = |r: AddrRange| {
+            let start = r.start.checked_next_multiple_of(align)?;
+            (start.checked_add(len)? <= r.end).then_some(start)
+        };
+        let offset = space.free.iter().find_map(|(r, ())| fit(r)).ok_or(Errno::ENOMEM)?;
+        let range = AddrRange::new(offset, offset + len);
+        space.free.remove(range);
+        space.reserved.insert(range, ());
+        Ok(Extent { offset, len })
+    }
+
+    /// Gives a reservation (or a part of one) back. Pages of it that are in use stay so until their last holder leaves.
+    pub fn unreserve(&self, extent: Extent) {
+        let range = AddrRange::new(extent.offset, extent.offset + extent.len);
+        let mut space = self.space.lock();
+        space.reserved.remove(range);
+        for gap in space.refs.gaps(range) {
+            space.free.insert(gap, ());
+        }
+    }
+
+    /// Takes the unused pages of `range` (inside a reservation) into use, with one holder. They are zero.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit; nothing changes then.
+    pub fn commit(&self, range: AddrRange) -> Result<(), Errno> {
+        self.charge(range.len())?;
+        self.space.lock().refs.insert(range, 1);
+        Ok(())
+    }
+
+    /// Reserves, commits, and drops the reservation: `len` bytes of frames that return to the free space by themselves.
+    ///
+    /// # Errors
+    /// `ENOMEM` past the limit or out of offset space.
+    pub fn allocate(&self, len: u64, align: u64) -> Result<u64, Errno> {
+        let extent = self.reserve(len, align)?;
+        let range = AddrRange::new(extent.offset, extent.offset + extent.len);
+        let committed = self.commit(range);
+        self.unreserve(extent);
+        committed.map(|()| extent.offset)
+    }
+
+    fn charge(&self, bytes: u64) -> Result<(), Errno> {
+        let limit = self.limit();
+        let add = |used: u64| used.checked_add(bytes).filter(|&u| u <= limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(|_| ()).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Adds a holder to every used page of `range`.
+    pub fn inc_ref(&self, range: AddrRange) {
+        self.space.lock().refs.update(range, |_, n| *n += 1);
+    }
+
+    /// Removes a holder from every used page of `range`; pages without one are punched out.
+    pub fn dec_ref(&self, range: AddrRange) {
+        let mut space = self.space.lock();
+        let mut dead = Vec::new();
+        space.refs.update(range, |r, n| {
+            *n -= 1;
+            if *n == 0 {
+                dead.push(r);
+            }
+        });
+        for r in &dead {
+            space.refs.remove(*r);
+            self.punch(*r);
+            for gap in space.reserved.gaps(*r) {
+                space.free.insert(gap, ());
+            }
+            self.used.fetch_sub(r.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every page of `range` has exactly one holder.
+    #[must_use]
+    pub fn is_unique(&self, range: AddrRange) -> bool {
+        let space = self.space.lock();
+        space.refs.overlapping(range).all(|(_, &n)| n == 1) && space.refs.gaps(range).is_empty()
+    }
+
+    /// Releases the host memory of `range`; it reads as zeros afterwards.
+    fn punch(&self, range: AddrRange) {
+        let addr = self.file.host_addr(range.start) as *mut libc::c_void;
+        // MADV_REMOVE punches shared file mappings; anonymous memory takes MADV_DONTNEED.
+        let advice = match self.backing {
+            Backing::Memfd => libc::MADV_REMOVE,
+            Backing::Anonymous => libc::MADV_DONTNEED,
+        };
+        // SAFETY: the range lies in our mapping and no holder is left.
+        if unsafe { libc::madvise(addr, range.len() as usize, advice) } != 0 {
+            log::warn!("cannot release guest memory {range:?}: {}", io::Error::last_os_error());
+        }
+    }
+}
+
+fn memfd(len: u64) -> io::Result<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let fd = memfd_create(c"nanovisor-memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    nix::unistd::ftruncate(&fd, i64::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?)?;
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_and_zeroed() {
+        for backing in [Backing::Memfd, Backing::Anonymous] {
+            let mem = MemoryFile::new(backing, 1 << 20).unwrap();
+            let a = mem.allocate(8192, PAGE_SIZE).unwrap();
+            let range = AddrRange::new(a, a + 8192);
+            mem.file().write(a, b"hello").unwrap();
+            mem.inc_ref(range);
+            assert!(!mem.is_unique(range));
+            mem.dec_ref(range);
+            assert!(mem.is_unique(range));
+            mem.dec_ref(range);
+            assert_eq!(mem.used(), 0);
+            let b = mem.allocate(8192, PAGE_SIZE).unwrap();
+            assert_eq!(a, b);
+            let mut buf = [1u8; 5];
+            mem.file().read(b, &mut buf).unwrap();
+            assert_eq!(buf, [0; 5]);
+            assert_eq!(mem.allocate(1 << 20, PAGE_SIZE), Err(Errno::ENOMEM));
+        }
+    }
+}
