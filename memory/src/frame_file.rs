@@ -152,7 +152,7 @@ impl FrameFile {
     /// # Errors
     /// [`Fault`] where the word is out of range, misaligned, gone, or (for a store) read-only.
     pub fn atomic32(&self, offset: u64, op: Atomic32) -> Result<u32, Fault> {
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return Err(Fault);
         }
         let ptr = self.at(offset, 4)?;
