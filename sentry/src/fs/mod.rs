@@ -1,0 +1,1 @@
+//! File systems and the kernel's own kinds of file.

@@ -1,0 +1,145 @@
+//! The kernel proper: tasks and who runs them, signals, time, identity.
+
+pub mod clock;
+pub mod creds;
+pub mod op;
+pub mod pids;
+pub mod reactor;
+pub mod sched;
+pub mod signal;
+pub mod task;
+pub mod thread_group;
+pub mod timers;
+pub mod wait;
+pub mod worker;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use memory::MemoryFile;
+use platform::Platform;
+
+use crate::boot::ExitStatus;
+use crate::kernel::clock::Clock;
+use crate::kernel::pids::PidTable;
+use crate::kernel::reactor::Reactor;
+use crate::kernel::sched::{Scheduler, TIME_SLICE};
+use crate::kernel::task::Task;
+use crate::kernel::timers::{TimerHandle, TimerTarget, Timers};
+use crate::sync::{Level, Mutex};
+use crate::syscalls::SyscallTable;
+
+/// One sandbox's kernel. No global state: a process may hold several.
+pub struct Kernel {
+    /// Runs guest code.
+    pub platform: Arc<dyn Platform>,
+    /// Guest memory.
+    pub memory: Arc<MemoryFile>,
+    /// Clocks.
+    pub clock: Clock,
+    /// Host events.
+    pub reactor: Arc<Reactor>,
+    /// Deadlines.
+    pub timers: Timers,
+    /// Run queue and workers.
+    pub sched: Scheduler,
+    /// Who exists.
+    pub pids: PidTable,
+    /// System calls: table and counters.
+    pub syscalls: SyscallTable,
+    /// What the sandbox was started with that stays interesting.
+    pub options: Options,
+    /// hostname and domainname.
+    pub uts: Mutex<Uts>,
+    exit: OnceLock<ExitStatus>,
+    tick: Mutex<Option<TimerHandle>>,
+}
+
+/// Settings that do not change.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Log every system call.
+    pub strace: bool,
+    /// Wake and retry every blocked call at random (tests).
+    pub chaos: bool,
+    /// Guest CPUs: workers.
+    pub cpus: usize,
+}
+
+/// What `uname(2)` says that can be set.
+#[derive(Clone, Debug)]
+pub struct Uts {
+    /// hostname.
+    pub hostname: Vec<u8>,
+    /// NIS domain name.
+    pub domainname: Vec<u8>,
+}
+
+struct Tick(std::sync::Weak<Kernel>);
+
+impl TimerTarget for Tick {
+    fn expired(&self) {
+        if let Some(kernel) = self.0.upgrade() {
+            kernel.sched.preempt();
+        }
+    }
+}
+
+impl Kernel {
+    /// A kernel without tasks. Workers are started by [`crate::boot::run`].
+    ///
+    /// # Errors
+    /// What the host says: descriptors exhausted.
+    pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>, options: Options) -> std::io::Result<Arc<Self>> {
+        let reactor = Reactor::new()?;
+        let clock = Clock::new();
+        let offset = clock.monotonic_offset();
+        let workers = options.cpus.clamp(1, platform.max_cpus());
+        Ok(Arc::new_cyclic(|weak: &std::sync::Weak<Kernel>| {
+            let (arm, tick) = (reactor.clone(), weak.clone());
+            Kernel {
+                platform,
+                memory,
+                clock,
+                timers: Timers::new(move |deadline| arm.arm(deadline.saturating_sub(offset))),
+                sched: Scheduler::new(workers, reactor.clone(), move || arm_tick(&tick)),
+                reactor,
+                pids: PidTable::new(),
+                syscalls: SyscallTable::new(),
+                options,
+                uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
+                exit: OnceLock::new(),
+                tick: Mutex::new(Level::Leaf, None),
+            }
+        }))
+    }
+
+    /// Queues a new task for the first time.
+    pub fn start_task(&self, task: &Arc<Task>) {
+        task.notify();
+    }
+
+    /// The sandbox's first process has ended: so does the sandbox.
+    pub fn finish(&self, status: ExitStatus) {
+        let _ = self.exit.set(status);
+        self.sched.stop();
+    }
+
+    /// The sandbox cannot go on, through no fault of the guest's program.
+    pub fn fail(&self, reason: &str) {
+        self.finish(ExitStatus::Failed(reason.to_owned()));
+    }
+
+    /// How the sandbox ended; `None` while it runs.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.exit.get().cloned()
+    }
+}
+
+fn arm_tick(kernel: &std::sync::Weak<Kernel>) {
+    if let Some(k) = kernel.upgrade() {
+        let handle = k.timers.add(k.clock.monotonic() + TIME_SLICE, Arc::new(Tick(kernel.clone())));
+        *k.tick.lock() = Some(handle);
+    }
+}

@@ -1,0 +1,250 @@
+//! Workers: threads that run tasks, each with a virtual CPU of its own.
+//!
+//! A worker owns a task from the moment it takes it off a queue until it parks, requeues or buries it. In between it
+//! retries the waiting call, delivers signals, enters guest code and serves its exits; it never blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use platform::{Cpu, Exit};
+
+use crate::kernel::Kernel;
+use crate::kernel::op::{Attempt, Flow};
+use crate::kernel::reactor::Wakeup;
+use crate::kernel::signal::{self, Pending};
+use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting};
+use crate::kernel::timers::TimerTarget;
+
+/// What becomes of a task when its worker lets go.
+enum Outcome {
+    Sleep,
+    Yield,
+    Dead,
+}
+
+struct Worker {
+    kernel: Arc<Kernel>,
+    index: usize,
+    cpu: Box<dyn Cpu>,
+}
+
+/// The body of worker `index`: runs tasks until the kernel stops.
+///
+/// # Errors
+/// What the platform says when it cannot give this thread a CPU.
+pub fn run(kernel: Arc<Kernel>, index: usize) -> std::io::Result<()> {
+    let cpu = kernel.platform.new_cpu()?;
+    kernel.sched.enter(index, cpu.kicker());
+    let mut worker = Worker { kernel, index, cpu };
+    while let Some(task) = worker.next_task() {
+        worker.run_task(task);
+    }
+    // Others may still wait for the word.
+    worker.kernel.reactor.wake();
+    Ok(())
+}
+
+/// The body of the reactor thread: handles events while all workers run guests.
+pub fn run_reactor(kernel: Arc<Kernel>) {
+    while !kernel.sched.is_stopped() {
+        handle(&kernel, kernel.reactor.wait());
+        if kernel.sched.idle_could_work() {
+            // The wake-up was meant for a worker that was just about to wait.
+            kernel.reactor.wake();
+            std::thread::yield_now();
+        }
+    }
+    kernel.reactor.wake();
+}
+
+fn handle(kernel: &Kernel, wakeup: Wakeup) {
+    if wakeup == Wakeup::Timer {
+        kernel.timers.expire(kernel.clock.monotonic());
+    }
+}
+
+impl Worker {
+    fn next_task(&mut self) -> Option<Arc<Task>> {
+        let kernel = self.kernel.clone();
+        loop {
+            if kernel.sched.is_stopped() {
+                return None;
+            }
+            if let Some(task) = kernel.sched.pick(self.index).or_else(|| kernel.sched.begin_idle(self.index)) {
+                if kernel.sched.idle_could_work() {
+                    kernel.reactor.wake();
+                }
+                return Some(task);
+            }
+            let wakeup = kernel.reactor.wait();
+            kernel.sched.end_idle();
+            handle(&kernel, wakeup);
+        }
+    }
+
+    fn run_task(&mut self, task: Arc<Task>) {
+        task.run.start(self.index);
+        task.last_cpu.store(self.index, Ordering::Relaxed);
+        let started = self.kernel.clock.monotonic();
+        let outcome = {
+            let mut own = task.own.lock();
+            let mut cx = CurrentTask { task: &task, own: &mut own, cpu: &mut *self.cpu };
+            let outcome = serve(&mut cx, self.index);
+            cx.save_fpu();
+            outcome
+        };
+        let spent = self.kernel.clock.monotonic().saturating_sub(started);
+        task.cpu_time.fetch_add(spent.max(0).cast_unsigned(), Ordering::Relaxed);
+        match outcome {
+            Outcome::Sleep => {
+                if !task.run.park() {
+                    self.kernel.sched.enqueue_last(task);
+                }
+            }
+            Outcome::Yield => {
+                task.run.requeue();
+                self.kernel.sched.enqueue_last(task);
+            }
+            Outcome::Dead => task.run.die(),
+        }
+    }
+}
+
+/// Serves the current task until it sleeps, yields or dies.
+fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
+    let kernel = cx.kernel().clone();
+    let mut entries = 0u32;
+    loop {
+        cx.task.run.take_notification();
+        retry_waiting(cx);
+        match signal::handle_pending(cx) {
+            Pending::Continue => {}
+            Pending::Stopped => return Outcome::Sleep,
+            Pending::Dead => return Outcome::Dead,
+        }
+        if kernel.sched.is_stopped() {
+            return Outcome::Sleep;
+        }
+        if cx.own.waiting.is_some() {
+            return Outcome::Sleep;
+        }
+        if kernel.sched.should_resched(index) {
+            return Outcome::Yield;
+        }
+        // A waker that makes a second call is not about to sleep: let an idle worker have whom it woke.
+        entries = if kernel.sched.has_next(index) { entries + 1 } else { 0 };
+        if entries > 1 {
+            kernel.sched.share_next(index);
+        }
+        kernel.sched.set_in_guest(index, true);
+        if cx.task.run.is_notified() {
+            kernel.sched.set_in_guest(index, false);
+            continue;
+        }
+        let exit = enter_guest(cx);
+        kernel.sched.set_in_guest(index, false);
+        serve_exit(cx, exit);
+    }
+}
+
+fn enter_guest(cx: &mut CurrentTask<'_>) -> Exit {
+    match &cx.own.mm {
+        Some(mm) => cx.cpu.run(&mm.space(), &mut cx.own.arch),
+        None => Exit::Broken { reason: "a task without memory was run", errno: 0 },
+    }
+}
+
+fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
+    match exit {
+        Exit::Syscall => serve_syscall(cx),
+        Exit::Fault { addr, access, pkey } => {
+            let served = match (&cx.own.mm, pkey) {
+                (Some(mm), false) => mm.handle_fault(addr, access),
+                _ => Err(crate::mm::FaultSignal::pkey()),
+            };
+            if let Err(bad) = served {
+                signal::force_fault(cx, addr, bad);
+            }
+        }
+        Exit::BusError { addr } => signal::force_fault(cx, addr, crate::mm::FaultSignal::bus_adrerr()),
+        Exit::Exception(exception) => signal::force_exception(cx, exception),
+        Exit::Interrupted => {}
+        Exit::Broken { reason, errno } => {
+            log::error!("the platform cannot go on: {reason} (errno {errno}); the sandbox ends");
+            cx.kernel().fail(reason);
+        }
+    }
+}
+
+fn serve_syscall(cx: &mut CurrentTask<'_>) {
+    let regs = &cx.own.arch.regs;
+    let (nr, args) = (regs.rax, regs.syscall_args());
+    cx.own.arch.regs.orig_rax = nr;
+    cx.own.syscall_nr = i64::try_from(nr).unwrap_or(-1);
+    match crate::syscalls::dispatch(cx, nr, args) {
+        Ok(Flow::Return(value)) => finish(cx, Ok(value)),
+        Ok(Flow::Block(op)) => {
+            cx.own.waiting = Some(Waiting { op, guards: Vec::new(), timer: None, enlisted: false });
+        }
+        Ok(Flow::Resume) => cx.own.syscall_nr = -1,
+        Err(errno) => finish(cx, Err(errno)),
+    }
+}
+
+/// Gives the guest its answer. A restart code stays in `rax` until the signal code has seen it.
+fn finish(cx: &mut CurrentTask<'_>, answer: Result<u64, abi::Errno>) {
+    crate::syscalls::trace::exit(cx, answer);
+    cx.own.arch.regs.rax = answer.unwrap_or_else(abi::Errno::to_rax);
+    if !answer.is_err_and(abi::Errno::is_restart) {
+        cx.own.syscall_nr = -1;
+    }
+}
+
+struct Deadline(Arc<Task>);
+
+impl TimerTarget for Deadline {
+    fn expired(&self) {
+        self.0.notify();
+    }
+}
+
+/// Attempts the waiting call; enlists it the first time; gives up at its deadline.
+fn retry_waiting(cx: &mut CurrentTask<'_>) {
+    let Some(mut waiting) = cx.own.waiting.take() else { return };
+    loop {
+        if let Attempt::Done(answer) = waiting.op.attempt(cx) {
+            drop(waiting);
+            return finish(cx, answer);
+        }
+        if waiting.enlisted {
+            break;
+        }
+        waiting.guards = waiting.op.enlist(cx);
+        waiting.enlisted = true;
+        if let Some(deadline) = waiting.op.deadline() {
+            waiting.timer = Some(cx.kernel().timers.add(deadline, Arc::new(Deadline(cx.task.clone()))));
+        }
+    }
+    if waiting.op.deadline().is_some_and(|d| cx.kernel().clock.monotonic() >= d) {
+        let answer = waiting.op.timed_out(cx);
+        drop(waiting);
+        return finish(cx, answer);
+    }
+    cx.own.waiting = Some(waiting);
+}
+
+/// Ends the wait of a task whose signal handler must run: the call answers what [`crate::kernel::op::Op::interrupted`]
+/// says, a restart code included.
+pub fn interrupt_waiting(cx: &mut CurrentTask<'_>) {
+    if let Some(mut waiting) = cx.own.waiting.take() {
+        let answer = waiting.op.interrupted(cx);
+        drop(waiting);
+        finish(cx, answer);
+    }
+}
+
+/// `task` as a wait target.
+#[must_use]
+pub fn waker(task: &Arc<Task>) -> Arc<TaskWaker> {
+    Arc::new(TaskWaker(task.clone()))
+}

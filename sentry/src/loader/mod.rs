@@ -1,0 +1,1 @@
+//! Programs into memory: ELF, scripts, the initial stack, the vDSO.

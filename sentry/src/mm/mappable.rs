@@ -1,0 +1,77 @@
+//! The seam between files and memory.
+
+use std::sync::Weak;
+
+use abi::{AddrRange, Errno};
+use memory::Frame;
+use platform::Access;
+
+use crate::mm::Mm;
+
+/// A byte range of a file, page-aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// First byte.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+/// A piece of a file and the frames that hold it.
+#[derive(Clone, Debug)]
+pub struct Translation {
+    /// The file's bytes, page-aligned.
+    pub source: FileRange,
+    /// The first frame; the rest follows.
+    pub frame: Frame,
+    /// Whether guests may write the frames directly (a shared writable mapping); otherwise a store is another fault.
+    pub writable: bool,
+}
+
+/// Why a piece of a file has no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranslateError {
+    /// Past the end of the file, or the host cannot produce it: SIGBUS.
+    Bus,
+    /// Out of memory.
+    NoMemory,
+}
+
+/// A thing that can be mapped: a regular file, a memfd, a shared anonymous object.
+///
+/// It keeps the reverse map: every mapping is announced, so that truncation, hole punching and copy-on-write can
+/// invalidate all who see the frames.
+pub trait Mappable: Send + Sync {
+    /// The frames of (at least the first page of, at most) `range`. `range.start` must be translated or the call fails;
+    /// `optional` says how far around the caller would like it, should that be cheap. The frames stay valid until the
+    /// mappable invalidates the mapping; `MemoryFile` frames are *not* reference-counted for the caller.
+    ///
+    /// # Errors
+    /// See [`TranslateError`].
+    fn translate(
+        &self,
+        range: FileRange,
+        optional: FileRange,
+        access: Access,
+    ) -> Result<Vec<Translation>, TranslateError>;
+
+    /// `mm` maps `at` to this from `offset` on; `writable` for shared mappings that may be written.
+    ///
+    /// # Errors
+    /// `EPERM`/`EACCES` where sealed; `ENOMEM`.
+    fn add_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool) -> Result<(), Errno>;
+
+    /// That mapping, or a part of one, is gone.
+    fn remove_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool);
+
+    /// Identity for futex keys and `/proc/PID/maps`: device and inode number.
+    fn key(&self) -> crate::vfs::InodeKey;
+
+    /// What `msync(MS_SYNC)` does.
+    ///
+    /// # Errors
+    /// `EIO`.
+    fn sync(&self, _range: FileRange) -> Result<(), Errno> {
+        Ok(())
+    }
+}

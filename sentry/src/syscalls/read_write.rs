@@ -1,0 +1,134 @@
+//! read, write and their vectored and positioned kin.
+
+use std::sync::Arc;
+
+use abi::{Errno, UserAddr};
+
+use crate::kernel::op::{self, Attempt, Op, SyscallResult};
+use crate::kernel::task::CurrentTask;
+use crate::kernel::wait::{Events, WaitGuard};
+use crate::syscall_table;
+use crate::vfs::{FdNum, FileDescription, IoCursor, IoSink, IoSource};
+
+syscall_table! {
+    0 read(fd: FdNum, buf: UserAddr, count: usize);
+    1 write(fd: FdNum, buf: UserAddr, count: usize);
+    17 pread64(fd: FdNum, buf: UserAddr, count: usize, offset: i64);
+    18 pwrite64(fd: FdNum, buf: UserAddr, count: usize, offset: i64);
+    19 readv(fd: FdNum, iov: UserAddr, count: usize);
+    20 writev(fd: FdNum, iov: UserAddr, count: usize);
+    295 preadv(fd: FdNum, iov: UserAddr, count: usize, offset: i64);
+    296 pwritev(fd: FdNum, iov: UserAddr, count: usize, offset: i64);
+}
+
+/// A read or write that may wait.
+struct TransferOp {
+    file: Arc<FileDescription>,
+    cursor: IoCursor,
+    write: bool,
+    /// A position of its own (`pread`), or the description's.
+    offset: Option<u64>,
+}
+
+impl TransferOp {
+    fn transfer(&mut self, cx: &mut CurrentTask<'_>) -> Result<usize, Errno> {
+        let mm = cx.mm()?;
+        let file = &self.file;
+        match (self.write, self.offset) {
+            (false, None) => file.read(&mut IoSink::guest(&mm, &mut self.cursor)),
+            (true, None) => file.write(&mut IoSource::guest(&mm, &mut self.cursor)),
+            (false, Some(at)) => file.ops.read(file, &mut IoSink::guest(&mm, &mut self.cursor), at),
+            (true, Some(at)) => file.ops.write(file, &mut IoSource::guest(&mm, &mut self.cursor), at),
+        }
+    }
+
+    /// A blocking write goes on until all is written; a read answers with what it got.
+    fn wants_more(&self) -> bool {
+        self.write && self.cursor.remaining() > 0 && self.file.ops.can_wait() && !self.file.is_nonblocking()
+    }
+}
+
+impl Op for TransferOp {
+    fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
+        loop {
+            match self.transfer(cx) {
+                Ok(n) if n > 0 && self.wants_more() => {}
+                Ok(_) => return Attempt::Done(Ok(self.cursor.done() as u64)),
+                Err(Errno::EAGAIN) if !self.file.is_nonblocking() && self.file.ops.can_wait() => {
+                    return Attempt::Pending;
+                }
+                Err(_) if self.cursor.done() > 0 => return Attempt::Done(Ok(self.cursor.done() as u64)),
+                Err(errno) => return Attempt::Done(Err(errno)),
+            }
+        }
+    }
+
+    fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        let events = if self.write { Events::WRITABLE } else { Events::READABLE | Events::RDHUP };
+        self.file.ops.wait_queue().map(|queue| queue.enlist(events, cx.waiter())).into_iter().collect()
+    }
+
+    fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
+        if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
+    }
+
+    fn name(&self) -> &'static str {
+        if self.write { "write" } else { "read" }
+    }
+}
+
+fn transfer(
+    cx: &mut CurrentTask<'_>,
+    fd: FdNum,
+    cursor: impl FnOnce(&mut CurrentTask<'_>) -> Result<IoCursor, Errno>,
+    write: bool,
+    offset: Option<i64>,
+) -> SyscallResult {
+    let file = cx.fds()?.get(fd)?;
+    let allowed = if write { file.flags().writable() } else { file.flags().readable() };
+    if !allowed {
+        return Err(Errno::EBADF);
+    }
+    let offset = offset.map(u64::try_from).transpose().map_err(|_| Errno::EINVAL)?;
+    if offset.is_some() && !file.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    let cursor = cursor(cx)?;
+    op::start(cx, TransferOp { file, cursor, write, offset })
+}
+
+fn read(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: usize) -> SyscallResult {
+    transfer(cx, fd, |_| IoCursor::single(buf, count), false, None)
+}
+
+fn write(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: usize) -> SyscallResult {
+    transfer(cx, fd, |_| IoCursor::single(buf, count), true, None)
+}
+
+fn pread64(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: usize, offset: i64) -> SyscallResult {
+    transfer(cx, fd, |_| IoCursor::single(buf, count), false, Some(offset))
+}
+
+fn pwrite64(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: usize, offset: i64) -> SyscallResult {
+    transfer(cx, fd, |_| IoCursor::single(buf, count), true, Some(offset))
+}
+
+fn vector(iov: UserAddr, count: usize) -> impl FnOnce(&mut CurrentTask<'_>) -> Result<IoCursor, Errno> {
+    move |cx| IoCursor::from_guest(&*cx.mm()?, iov, count)
+}
+
+fn readv(cx: &mut CurrentTask<'_>, fd: FdNum, iov: UserAddr, count: usize) -> SyscallResult {
+    transfer(cx, fd, vector(iov, count), false, None)
+}
+
+fn writev(cx: &mut CurrentTask<'_>, fd: FdNum, iov: UserAddr, count: usize) -> SyscallResult {
+    transfer(cx, fd, vector(iov, count), true, None)
+}
+
+fn preadv(cx: &mut CurrentTask<'_>, fd: FdNum, iov: UserAddr, count: usize, offset: i64) -> SyscallResult {
+    transfer(cx, fd, vector(iov, count), false, Some(offset))
+}
+
+fn pwritev(cx: &mut CurrentTask<'_>, fd: FdNum, iov: UserAddr, count: usize, offset: i64) -> SyscallResult {
+    transfer(cx, fd, vector(iov, count), true, Some(offset))
+}
