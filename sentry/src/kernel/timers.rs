@@ -57,7 +57,7 @@ impl Timers {
     pub fn expire(&self, now: i64) -> Option<i64> {
         loop {
             let mut queue = self.queue.lock();
-            let Some(entry) = queue.due.first_entry() else { return None };
+            let entry = queue.due.first_entry()?;
             let deadline = entry.key().0;
             if deadline > now {
                 drop(queue);

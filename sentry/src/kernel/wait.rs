@@ -84,7 +84,6 @@ impl WaitQueue {
     }
 
     /// Enlists `target` for `events` until the guard is dropped.
-    #[must_use]
     pub fn enlist(&self, events: Events, target: Arc<dyn WaitTarget>) -> WaitGuard {
         let mut entries = self.0.lock();
         let id = entries.next;
