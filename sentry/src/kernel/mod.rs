@@ -53,6 +53,8 @@ pub struct Kernel {
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
     pub fifos: crate::fs::pipe::fifo::Fifos,
+    /// Bound Unix sockets.
+    pub unix: crate::net::unix::address::UnixNames,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -111,6 +113,7 @@ impl Kernel {
                 options,
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
+                unix: crate::net::unix::address::UnixNames::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }

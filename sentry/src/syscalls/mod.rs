@@ -10,6 +10,7 @@ pub mod event;
 pub mod fd;
 pub mod poll;
 pub mod read_write;
+pub mod socket;
 pub mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +78,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fd::TABLE,
     poll::TABLE,
     read_write::TABLE,
+    socket::TABLE,
     // Keep one entry a line.
 ];
 
