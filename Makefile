@@ -18,7 +18,7 @@ setup: ## install all that building, testing and the demo need (apt)
 
 build: ## the release binary: one static file
 	@scripts/setup.sh build
-	$(CARGO) build --release --locked -p nanovisor
+	$(CARGO) build --release --locked -p runtime
 	@echo "built $(BIN)"
 
 image: build ## the Debian root file system image (cached)
