@@ -83,6 +83,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /tmp
 ip link set lo up
+# The first port carries the command's output, the second the kernel's console and the exit status.
 # Bytes as they are: no CR before LF.
 stty -F /dev/ttyS0 -opost -echo 2>/dev/null
 stty -F /dev/ttyS1 -opost -echo 2>/dev/null
@@ -98,7 +99,6 @@ else
     status=125
 fi
 echo "status=$status" >/dev/ttyS1
-dmesg -n 1
 poweroff -f
 INIT
 chmod +x "$root/init" "$root/command"
@@ -107,16 +107,18 @@ chmod +x "$root/init" "$root/command"
 status=0
 timeout --foreground "$timeout" qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu max,+svm \
     -smp "$cpus" -m "$memory" -nodefaults -no-user-config -display none -no-reboot \
-    -kernel "$kernel/vmlinuz" -initrd "$work/initrd" -serial stdio -serial "file:$work/status" \
-    -append "console=ttyS0 quiet loglevel=3 panic=-1 no5lvl mitigations=off nokaslr tsc=reliable random.trust_cpu=on" \
+    -kernel "$kernel/vmlinuz" -initrd "$work/initrd" -serial stdio -serial "file:$work/console" \
+    -append "console=ttyS1 quiet loglevel=3 panic=-1 no5lvl mitigations=off nokaslr tsc=reliable random.trust_cpu=on" \
     </dev/null || status=$?
 [[ $status -ne 124 ]] || {
+    grep -a -v '^status=' "$work/console" | tail -20 >&2
     echo "error: no end after $timeout s on the emulated machine" >&2
     exit 124
 }
-reported="$(sed -n 's/^status=\([0-9]*\).*/\1/p' "$work/status" 2>/dev/null | tail -1)"
+reported="$(sed -n 's/^status=\([0-9]*\).*/\1/p' "$work/console" 2>/dev/null | tail -1)"
 [[ -n "$reported" ]] || {
-    echo "error: the emulated machine stopped without an exit status (qemu: $status)" >&2
+    echo "error: the emulated machine stopped without an exit status (qemu: $status); its console:" >&2
+    tail -40 "$work/console" >&2
     exit 125
 }
 exit "$reported"
