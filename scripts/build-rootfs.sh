@@ -115,15 +115,21 @@ build() {
         name="$name-$(extras_key "$@")"
         make_tar "$base" "$name.tar" "$@"
     fi
-    touch "$name.tar"
+    local result="$name.tar"
     case "$kind" in
-    tar) printf '%s\n' "$name.tar" ;;
-    dir) make_dir "$name.tar" "$name.root" && printf '%s\n' "$name.root" ;;
+    dir)
+        result="$name.root"
+        make_dir "$name.tar" "$result"
+        ;;
     image)
         "$NANOVISOR" image build --help >/dev/null 2>&1 && builder="$(builder_key)"
-        make_image "$name.tar" "$name-$builder.erofs" && printf '%s\n' "$name-$builder.erofs"
+        result="$name-$builder.erofs"
+        make_image "$name.tar" "$result"
         ;;
     esac
+    # Marks them as in use for the clean-up below. An unpacked root has the time of the packages until then.
+    touch "$name.tar" "$result"
+    printf '%s\n' "$result"
     # What nothing has asked for in a month.
     find "$dir" -mindepth 1 -maxdepth 1 -mtime +30 -name 'debian-*' -exec rm -rf {} + 2>/dev/null || true
 }
