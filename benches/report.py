@@ -36,12 +36,26 @@ def print_table(header, rows):
 
 def print_results(names, times, memory, reasons):
     """`times`: {row: {runtime: (min, median) in ns}}; `memory`: {runtime: result of memory.measure}."""
+    if times:
+        print_times(names, times)
+    if memory:
+        print_memory(names, memory)
+    if reasons:
+        print("\nNot measured:")
+        for line in reasons:
+            print(f"  {line}")
+
+
+def print_times(names, times):
     print("\nTimes: min / median (min as a multiple of native)\n")
     rows = []
     for row, cells in times.items():
         native = cells.get("native")
         rows.append([row] + [time_cell(cells.get(n), native if n != "native" else None) for n in names])
     print_table(["", *names], rows)
+
+
+def print_memory(names, memory):
     print("\nMemory of an idle sandbox, MiB\n")
     boxes = [n for n in names if n != "native"]
     rows = []
@@ -50,10 +64,6 @@ def print_results(names, times, memory, reasons):
             cells = [memory.get(n, {}).get(which, {}).get(key) for n in boxes]
             rows.append([f"{which}: {label}"] + [memory_cell(c) for c in cells])
     print_table(["", *boxes], rows)
-    if reasons:
-        print("\nNot measured:")
-        for line in reasons:
-            print(f"  {line}")
 
 
 def goals():

@@ -42,6 +42,9 @@ def arguments():
     parser.add_argument("--ms", type=int, default=20, help="length of a batch in ms (20)")
     parser.add_argument("--only", action="append", choices=["starts", "micro", "memory"])
     parser.add_argument("--runtimes", action="append", default=[])
+    parser.add_argument("--root", help="an unpacked root to use as it is (with --image; enough for starts and memory)")
+    parser.add_argument("--image", help="the image of that root")
+    parser.add_argument("--no-goals", action="store_true", help="leave out the table of goals")
     parser.add_argument("--json", help="write the figures here as well")
     return parser.parse_args()
 
@@ -181,7 +184,7 @@ def main():
     if os.geteuid() != 0:
         sys.exit("error: the benchmark starts containers and reads cgroups: run it as root")
     private_mounts()
-    root, image = prepare()
+    root, image = (args.root, args.image) if args.root and args.image else prepare()
     parts = args.only or ["starts", "micro", "memory"]
     cache = script_output("bash", "-c", f". '{REPO}/scripts/lib.sh'; cache_dir")
     binary = script_output("bash", "-c", f". '{REPO}/scripts/lib.sh'; echo \"$NANOVISOR\"")
@@ -202,7 +205,8 @@ def main():
         shutil.rmtree(work, ignore_errors=True)
     reasons = missing + session.reasons()
     report.print_results([r.name for r in wanted], session.times, session.memory, reasons)
-    report.print_goals(session.times, session.memory)
+    if not args.no_goals:
+        report.print_goals(session.times, session.memory)
     if args.json:
         with open(args.json, "w") as f:
             json.dump({"times_ns": session.times, "memory_bytes": session.memory, "reasons": reasons}, f, indent=1)
