@@ -103,7 +103,7 @@ fetch_kernel() {
 # themselves); else one fetched as a module.
 go_command() {
     local cache="$1" minor
-    if ! have go && [[ ! -x /usr/local/go/bin/go ]]; then ensure_packages golang-go; fi
+    if ! have go && [[ ! -x /usr/local/go/bin/go ]]; then ensure_packages golang-go ca-certificates; fi
     have go || PATH="$PATH:/usr/local/go/bin"
     minor="$(go version | sed -n 's/.*go1\.\([0-9]*\).*/\1/p')"
     if ((${minor:-0} >= 21)); then
@@ -115,9 +115,12 @@ go_command() {
         say "fetching Go $GO_TOOLCHAIN as a module (the machine's is 1.$minor)"
         local work source
         work="$(mktemp -d "$cache/go.XXXXXX")"
-        source="$(cd "$work" && GOFLAGS=-modcacherw GOPATH="$work/path" GONOSUMDB='*' GONOSUMCHECK=1 go mod download -json "$module" |
+        source="$(cd "$work" && GOFLAGS=-modcacherw GOPATH="$work/path" go mod download -json "$module" |
             sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')"
-        [[ -d "$source" ]] || die "could not fetch $module"
+        if [[ ! -d "$source" ]]; then
+            rm -rf "$work"
+            die "could not fetch $module"
+        fi
         mv "$source" "$work/go"
         chmod -R u+w "$work/go"
         # Module archives carry no modes.
