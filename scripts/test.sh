@@ -29,7 +29,7 @@ lint() { scripts/lint.sh; }
 unit() { cargo test --workspace --locked --exclude nanovisor-tests --no-fail-fast; }
 
 integration() {
-    cargo build --release --locked -p runtime
+    [[ -n "${NANOVISOR_BIN:-}" ]] || cargo build --release --locked -p runtime
     local image rootfs
     image="$(scripts/build-rootfs.sh image)"
     rootfs="$(scripts/build-rootfs.sh dir)"
