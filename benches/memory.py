@@ -90,6 +90,31 @@ def charge(name):
     return read_number(os.path.join(folder, "memory.current")), kernel
 
 
+def charge_of_all(name, pids):
+    """The charge of the sandbox's cgroup, and of those outside it that its processes are in: a runtime may make its own
+    for the guest."""
+    names = {name}
+    for pid in pids:
+        other = cgroup_of(pid)
+        if other and not any(other == n or other.startswith(n + "/") for n in names):
+            names.add(other)
+    charges = [charge(n) for n in names]
+    return tuple(sum(values) if all(v is not None for v in values) else None for values in zip(*charges))
+
+
+def cgroup_of(pid):
+    """Path of a process's memory cgroup below the hierarchy's root; None for the root and for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/cgroup") as f:
+            for line in f:
+                _, controllers, path = line.strip().split(":", 2)
+                if "memory" in controllers.split(",") or (hierarchy()[1] and controllers == ""):
+                    return path.strip("/") or None
+    except OSError:
+        pass
+    return None
+
+
 def processes(name, top):
     """The sandbox's processes: all in its cgroup and below, and `top` with its descendants."""
     found = set()
@@ -155,7 +180,7 @@ def measure(runtime, count=10):
                 time.sleep(SETTLE_SECONDS)
                 which = "first" if index == 0 else "tenth"
                 pids = processes(name, process.pid)
-                used, kernel = charge(name)
+                used, kernel = charge_of_all(name, pids)
                 result[which] = {"pss": pss(pids), "charge": used, "kernel": kernel, "processes": len(pids)}
     finally:
         for stop in running:

@@ -15,11 +15,15 @@ def format_ns(ns):
     return f"{ns / 1e6:.3g} ms"
 
 
+def format_ratio(ratio):
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
 def time_cell(value, native):
     if value is None:
         return "-"
     low, median = value
-    ratio = f" ({low / native[0]:.3g}x)" if native else ""
+    ratio = f" ({format_ratio(low / native[0])})" if native else ""
     return f"{format_ns(low)} / {format_ns(median)}{ratio}"
 
 
@@ -97,7 +101,7 @@ def print_goals(times, memory):
             rows.append([row, platform, goal, "-", "not measured"])
             continue
         ratio = ours[pick] / min(theirs)
-        rows.append([row, platform, goal, f"{ratio:.2f}x", "reached" if ratio <= most else "missed"])
+        rows.append([row, platform, goal, format_ratio(ratio), "reached" if ratio <= most else "missed"])
     for which, most in (("first", 8), ("tenth", 4)):
         for platform in ("kvm", "ptrace"):
             value = memory.get(f"nanovisor {platform}", {}).get(which, {}).get("pss")
