@@ -7,6 +7,7 @@ say "cargo fmt --check"
 cargo fmt --all --check || status=1
 say "structure"
 scripts/check-structure || status=1
+scripts/test-structure || status=1
 say "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings || status=1
 exit $status
