@@ -6,6 +6,8 @@
 # image  the tar as an EROFS image, by `nanovisor image build`
 # --extra lays the files of DIR over the packages (owner root, fixed times); it may be given several times.
 #
+# NANOVISOR_IMAGE_BUILDER=mkfs makes the image by mkfs.erofs instead, to compare.
+#
 # Everything is in the cache (scripts/lib.sh), named by a hash of what it was made from: a changed package list, extra
 # file or image builder makes a new one, an unchanged one costs milliseconds. Safe to interrupt and to run twice at once.
 source "$(dirname "$0")/lib.sh"
@@ -85,13 +87,16 @@ make_dir() {
     mv "$out.tmp" "$out"
 }
 
+# Also false for a binary from before it could build images.
+has_builder() { [[ "${NANOVISOR_IMAGE_BUILDER:-}" != mkfs ]] && "$NANOVISOR" image build --help 2>/dev/null | grep -q Usage; }
+
 # The one place that knows how an image is made.
 make_image() {
     local tar="$1" out="$2"
     [[ -e "$out" ]] && return
     say "building the image"
     rm -f "$out.tmp"
-    if [[ "${NANOVISOR_IMAGE_BUILDER:-}" != mkfs ]] && "$NANOVISOR" image build --help >/dev/null 2>&1; then
+    if has_builder; then
         "$NANOVISOR" image build "$tar" "$out.tmp" >&2
     else
         # Stand-in: mkfs.erofs takes a folder only.
@@ -122,7 +127,7 @@ build() {
         make_dir "$name.tar" "$result"
         ;;
     image)
-        "$NANOVISOR" image build --help >/dev/null 2>&1 && builder="$(builder_key)"
+        if has_builder; then builder="$(builder_key)"; fi
         result="$name-$builder.erofs"
         make_image "$name.tar" "$result"
         ;;
