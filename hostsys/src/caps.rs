@@ -6,8 +6,6 @@ use crate::error::{Error, Result, check};
 const SECUREBITS: libc::c_ulong = 0b1110_1111;
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
-/// CAP_SETPCAP.
-const SETPCAP: u32 = 8;
 
 #[repr(C)]
 struct Header {
@@ -23,26 +21,35 @@ struct Data {
     inheritable: u32,
 }
 
-/// Empties the bounding, ambient, permitted, effective and inheritable sets, and locks them so by securebits. Sets that
-/// the process may not change any more (because it holds no capability) must be harmless already: see [`held`].
+/// Empties the bounding and ambient sets and locks, by securebits, that being root or changing users gives anything.
+/// The capabilities held stay (even across a change of user) until [`clear`].
 ///
 /// # Errors
-/// What `capset` or `prctl` say.
-pub fn drop_all() -> Result<()> {
-    if sets()?.effective & (1 << SETPCAP) != 0 {
-        for cap in 0..64 {
-            // SAFETY: no pointers.
-            let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap as libc::c_ulong, 0, 0, 0) };
-            if rc != 0 {
-                break; // EINVAL: past the last capability this kernel knows.
-            }
-        }
+/// What `prctl` says: `EPERM` without CAP_SETPCAP.
+pub fn lock() -> Result<()> {
+    for cap in 0..64 {
         // SAFETY: no pointers.
-        check("prctl(PR_SET_SECUREBITS)", unsafe { i64::from(libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0)) })?;
+        let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap as libc::c_ulong, 0, 0, 0) };
+        if rc != 0 {
+            if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+                break; // Past the last capability this kernel knows.
+            }
+            return Err(Error::last("prctl(PR_CAPBSET_DROP)"));
+        }
     }
     // SAFETY: no pointers.
-    let rc = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
-    check("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", i64::from(rc))?;
+    let ambient = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
+    check("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", i64::from(ambient))?;
+    // SAFETY: no pointers.
+    let bits = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) };
+    check("prctl(PR_SET_SECUREBITS)", i64::from(bits)).map(|_| ())
+}
+
+/// Empties the permitted, effective and inheritable sets.
+///
+/// # Errors
+/// What `capset` says.
+pub fn clear() -> Result<()> {
     let header = Header { version: CAPABILITY_VERSION, pid: 0 };
     let none = [Data::default(); 2];
     // SAFETY: version 3 takes a header and two data elements.
@@ -59,10 +66,6 @@ pub fn held() -> Result<u64> {
     Ok(union(data[0]) | union(data[1]) << 32)
 }
 
-fn sets() -> Result<Data> {
-    Ok(get()?[0])
-}
-
 fn get() -> Result<[Data; 2]> {
     let header = Header { version: CAPABILITY_VERSION, pid: 0 };
     let mut data = [Data::default(); 2];
@@ -75,10 +78,4 @@ fn get() -> Result<[Data; 2]> {
 #[must_use]
 pub fn has_effective(cap: u32) -> bool {
     get().is_ok_and(|d| d.get((cap / 32) as usize).is_some_and(|d| d.effective & (1 << (cap % 32)) != 0))
-}
-
-/// An error for a caller that finds capabilities left.
-#[must_use]
-pub fn left_over(bits: u64) -> Error {
-    Error::new("capset", std::io::Error::other(format!("capabilities {bits:#x} are still held")))
 }

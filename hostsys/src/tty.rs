@@ -70,3 +70,9 @@ impl Drop for RawMode {
         self.suspend();
     }
 }
+
+impl AsFd for RawMode {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tty.as_fd()
+    }
+}
