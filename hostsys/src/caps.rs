@@ -38,7 +38,8 @@ pub fn lock() -> Result<()> {
         }
     }
     // SAFETY: no pointers.
-    let ambient = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
+    let ambient =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
     check("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", i64::from(ambient))?;
     // SAFETY: no pointers.
     let bits = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) };
@@ -78,4 +79,12 @@ fn get() -> Result<[Data; 2]> {
 #[must_use]
 pub fn has_effective(cap: u32) -> bool {
     get().is_ok_and(|d| d.get((cap / 32) as usize).is_some_and(|d| d.effective & (1 << (cap % 32)) != 0))
+}
+
+/// The bounding set (a bit per capability): what an exec could give at most.
+#[must_use]
+pub fn bounding() -> u64 {
+    // SAFETY: no pointers.
+    let has = |cap: u32| unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(cap), 0, 0, 0) } == 1;
+    (0..64).filter(|&cap| has(cap)).fold(0, |set, cap| set | 1 << cap)
 }

@@ -27,7 +27,8 @@ pub fn close_from(first: RawFd) -> Result<()> {
 pub fn inherited(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: only looked at; closed numbers answer EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd.max(0)) };
-    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| Error::new("fcntl (inherited descriptor)", e))?;
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+        .map_err(|e| Error::new("fcntl (inherited descriptor)", e))?;
     // SAFETY: open, and by the contract of the exec nobody else in this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

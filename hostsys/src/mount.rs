@@ -22,14 +22,7 @@ pub fn enter_empty_root() -> Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
     // SAFETY: strings are constants.
     let rc = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            root.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            c"/".as_ptr(),
-            flags,
-        )
+        libc::syscall(libc::SYS_move_mount, root.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, c"/".as_ptr(), flags)
     };
     check("move_mount (empty root)", rc)?;
     nix::unistd::fchdir(&root).map_err(|e| Error::new("fchdir (empty root)", e))?;

@@ -141,7 +141,8 @@ pub fn exit_now(status: i32) -> ! {
 /// # Errors
 /// None in practice.
 pub fn die_with_parent() -> Result<()> {
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(|e| Error::new("prctl(PR_SET_PDEATHSIG)", e))
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|e| Error::new("prctl(PR_SET_PDEATHSIG)", e))
 }
 
 /// Gives up, for good and for all that follows, what a set-user-id program could give.

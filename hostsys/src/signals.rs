@@ -21,9 +21,8 @@ impl SignalReader {
     /// What `sigprocmask` or `signalfd` say.
     pub fn new(signals: &[Signal]) -> Result<Self> {
         let set: SigSet = signals.iter().copied().collect();
-        let old = set
-            .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
-            .map_err(|e| Error::new("sigprocmask", e))?;
+        let old =
+            set.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).map_err(|e| Error::new("sigprocmask", e))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&set, flags).map_err(|e| Error::new("signalfd", e))?;
         Ok(SignalReader { fd, old })

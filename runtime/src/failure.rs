@@ -76,7 +76,8 @@ impl Failure {
             };
             return Failure::new(Status::Exhausted, format!("{doing}: {error}; {hint}"));
         }
-        let status = if matches!(error.errno(), libc::EPERM | libc::EACCES) { Status::NotPermitted } else { Status::Runtime };
+        let status =
+            if matches!(error.errno(), libc::EPERM | libc::EACCES) { Status::NotPermitted } else { Status::Runtime };
         Failure::new(status, format!("{doing}: {error}"))
     }
 }

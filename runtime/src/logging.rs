@@ -108,7 +108,10 @@ mod tests {
     fn lines_have_runc_s_keys() {
         let time = UNIX_EPOCH + Duration::from_micros(951_827_696_000_007);
         let json = line(Format::Json, Level::Warn, "a \"b\"\nc", time);
-        assert_eq!(json, "{\"level\":\"warning\",\"msg\":\"a \\\"b\\\"\\nc\",\"time\":\"2000-02-29T12:34:56.000007Z\"}\n");
+        assert_eq!(
+            json,
+            "{\"level\":\"warning\",\"msg\":\"a \\\"b\\\"\\nc\",\"time\":\"2000-02-29T12:34:56.000007Z\"}\n"
+        );
         let text = line(Format::Text, Level::Error, "a \"b\"\nc", time);
         assert_eq!(text, "time=\"2000-02-29T12:34:56.000007Z\" level=error msg=\"a \\\"b\\\"\\nc\"\n");
     }

@@ -51,10 +51,11 @@ pub fn main() -> ExitCode {
 fn run(control: &SeqPacket) -> Result<Message> {
     walls::check_descriptors(&[0, 1, LOG_FD, CONTROL_FD])?;
     let taken = take::take(control)?;
-    let log = fds::dup_above(control_safe(LOG_FD)?.as_fd(), PROGRAM_FD).map_err(|e| Failure::host("opening the log", e))?;
+    let log =
+        fds::dup_above(control_safe(LOG_FD)?.as_fd(), PROGRAM_FD).map_err(|e| Failure::host("opening the log", e))?;
     logging::init(log, taken.config.log_format, logging::level(taken.config.debug));
     panic_to_log();
-    walls::check_process(taken.config.inside_user)?;
+    walls::check_process(taken.config.inside_user, &taken.config.trial)?;
     sentry_face::run(taken, control)
 }
 

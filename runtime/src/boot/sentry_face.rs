@@ -12,7 +12,7 @@ use crate::walls;
 /// # Errors
 /// The platform does not start; the program cannot be run.
 pub fn run(taken: Taken, _control: &SeqPacket) -> Result<Message> {
-    walls::install_filter(&[], &taken.config)?;
+    walls::install_filter(&[], taken.config.debug, &taken.config.trial)?;
     Ok(Message::Exited(0))
 }
 
@@ -21,5 +21,8 @@ pub fn run(taken: Taken, _control: &SeqPacket) -> Result<Message> {
 /// # Errors
 /// The table is not there yet.
 pub fn print_syscalls(_json: bool) -> Result<()> {
-    Err(Failure::new(crate::failure::Status::NotYet, "the table of system calls is not built in yet; see docs/syscalls.md"))
+    Err(Failure::new(
+        crate::failure::Status::NotYet,
+        "the table of system calls is not built in yet; see docs/syscalls.md",
+    ))
 }

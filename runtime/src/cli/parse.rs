@@ -36,12 +36,20 @@ pub fn assignment(text: &str) -> Result<String, String> {
 pub fn hostname(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.len() <= 64;
     let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_');
-    if fits && clean { Ok(text.to_owned()) } else { Err("a host name is 1 to 64 letters, digits, `-`, `_` and `.`".into()) }
+    if fits && clean {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name is 1 to 64 letters, digits, `-`, `_` and `.`".into())
+    }
 }
 
 /// An absolute path of the guest.
 pub fn guest_path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') { Ok(text.to_owned()) } else { Err(format!("`{text}` must be an absolute path in the image")) }
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` must be an absolute path in the image"))
+    }
 }
 
 /// `USER[:GROUP]`, each a number or a name.

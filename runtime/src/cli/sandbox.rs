@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::parse;
+use crate::walls::Trial;
 
 /// Which platform runs the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -83,6 +84,19 @@ pub struct DoArgs {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+impl DoArgs {
+    /// What the command line says about walls: nothing, but in the build that proves them.
+    #[must_use]
+    pub fn trial(&self) -> Trial {
+        Trial {
+            #[cfg(feature = "compromised")]
+            without: self.without.clone(),
+            #[cfg(feature = "compromised")]
+            attempt: self.attempt.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -105,8 +105,17 @@ pub fn status(value: u8) -> Status {
         NotPermitted, Runtime, SandboxDied, WrongFormat,
     };
     let named = [
-        ImageMissing, ImageCorrupt, NoPlatform, NotPermitted, Exhausted, SandboxDied, WrongFormat, NoInterpreter,
-        BadIdentity, NotExecutable, NotFound,
+        ImageMissing,
+        ImageCorrupt,
+        NoPlatform,
+        NotPermitted,
+        Exhausted,
+        SandboxDied,
+        WrongFormat,
+        NoInterpreter,
+        BadIdentity,
+        NotExecutable,
+        NotFound,
     ];
     named.into_iter().find(|&s| s as u8 == value).unwrap_or(Runtime)
 }

@@ -62,7 +62,9 @@ fn identity_for(program: &File) -> Identity {
         return Identity { inside: NOBODY, host_uid: NOBODY, host_gid: NOBODY };
     }
     if uid == 0 {
-        log::warn!("the nanovisor file may not be executed by others (chmod o+x it): the sandbox process stays the host's root");
+        log::warn!(
+            "the nanovisor file may not be executed by others (chmod o+x it): the sandbox process stays the host's root"
+        );
     }
     Identity { inside: NOBODY, host_uid: uid, host_gid: gid }
 }
@@ -156,7 +158,7 @@ fn enter(
     place(control, program, log, &null)?;
     let args = [CString::from(boot::ARGV0_C)];
     let env: Vec<CString> = inherited_env().collect();
-    // SAFETY is the callee's: number 4 is the program, placed there just now.
+    // The program lies at its number since just now.
     Err(process::exec_fd(fds::inherited(boot::PROGRAM_FD)?.as_fd(), &args, &env))
 }
 
@@ -173,7 +175,9 @@ fn place(control: &SeqPacket, program: &File, log: &OwnedFd, null: &OwnedFd) -> 
     fds::place(log.as_fd(), 2)?;
     fds::place(control.as_fd(), boot::CONTROL_FD)?;
     fds::place(program.as_fd(), boot::PROGRAM_FD)?;
-    [control, program, log, null].map(std::mem::forget);
+    for copy in [control, program, log, null] {
+        std::mem::forget(copy); // closed with all the others, next
+    }
     fds::close_from(above)
 }
 

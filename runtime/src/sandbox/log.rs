@@ -22,11 +22,9 @@ pub fn open(args: &LogArgs) -> Result<OwnedFd> {
         }
         return Ok(out);
     };
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|e| Failure::runtime(format!("--log {}: {e}; name a file in a directory that exists", path.display())))?;
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| {
+        Failure::runtime(format!("--log {}: {e}; name a file in a directory that exists", path.display()))
+    })?;
     let out = OwnedFd::from(file);
     start(&out, args)?;
     Ok(out)

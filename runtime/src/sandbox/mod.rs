@@ -1,9 +1,9 @@
 //! `nanovisor do`: prepares a sandbox, starts it, lives beside it, and takes over its program's exit status.
 
 pub mod config;
-pub mod log;
 mod files;
 mod launch;
+pub mod log;
 mod prepare;
 mod streams;
 mod watch;
@@ -19,7 +19,9 @@ use crate::failure::{Failure, Result, Status};
 /// Everything that kept it from running or from ending by itself.
 pub fn run(args: &DoArgs, log_args: &LogArgs, log: OwnedFd) -> Result<u8> {
     if let Some(volume) = args.volume.first() {
-        let text = format!("--volume {volume}: host directories are not served yet; put the files into the image (--root DIR)");
+        let text = format!(
+            "--volume {volume}: host directories are not served yet; put the files into the image (--root DIR)"
+        );
         return Err(Failure::new(Status::NotYet, text));
     }
     // Signals first: one that comes while the sandbox starts must not leave it behind.

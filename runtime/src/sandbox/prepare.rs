@@ -53,8 +53,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         debug: log.debug,
         log_format: log.log_format,
         inside_user: None,
-        #[cfg(feature = "compromised")]
-        trial: crate::walls::Trial { without: args.without.clone(), attempt: args.attempt.clone() },
+        trial: args.trial(),
     };
     Ok(Prepared { config, fds, streams })
 }

@@ -146,7 +146,8 @@ impl Watch {
             (_, WaitStatus::Exited(_, hostsys::sigsys::REFUSED_STATUS)) => Err(filter_killed()),
             (_, WaitStatus::Signaled(_, signal, _)) => Err(Failure::new(Status::SandboxDied, killed_by(signal))),
             (_, other) => {
-                let text = format!("the sandbox process ended without a word ({other:?}); run again with --debug for its log");
+                let text =
+                    format!("the sandbox process ended without a word ({other:?}); run again with --debug for its log");
                 Err(Failure::new(Status::SandboxDied, text))
             }
         }
@@ -167,7 +168,9 @@ fn filter_killed() -> Failure {
 
 fn killed_by(signal: Signal) -> String {
     let hint = match signal {
-        Signal::SIGKILL => "somebody killed it, or the host ran out of memory (see dmesg); --memory lowers what the guest may use",
+        Signal::SIGKILL => {
+            "somebody killed it, or the host ran out of memory (see dmesg); --memory lowers what the guest may use"
+        }
         _ => "a defect of nanovisor: run again with --debug and report it",
     };
     format!("the sandbox process was killed by {signal}: {hint}")
