@@ -12,6 +12,8 @@ pub mod process;
 pub mod seqpacket;
 pub mod signals;
 pub mod sigsys;
+#[cfg(feature = "compromised")]
+pub mod trial;
 pub mod tty;
 pub mod userns;
 

@@ -53,6 +53,12 @@ impl SeqPacket {
         SeqPacket(fd)
     }
 
+    /// The descriptor, to look at.
+    #[must_use]
+    pub fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// The descriptor.
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
@@ -82,26 +88,39 @@ impl SeqPacket {
     /// # Errors
     /// `EMSGSIZE` for a message that was cut; `EMFILE` where a descriptor could not be taken; what `recvmsg` says.
     pub fn receive(&self) -> Result<Message> {
+        Ok(self.receive_with(MsgFlags::empty())?.unwrap_or_default())
+    }
+
+    /// Takes the next message if there is one.
+    ///
+    /// # Errors
+    /// As [`SeqPacket::receive`].
+    pub fn try_receive(&self) -> Result<Option<Message>> {
+        self.receive_with(MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: MsgFlags) -> Result<Option<Message>> {
         let mut bytes = vec![0u8; MAX_MESSAGE];
         let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let (len, flags, fds) = loop {
+        let (len, got, fds) = loop {
             let mut iov = [IoSliceMut::new(&mut bytes)];
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), flags | MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(message) => break (message.bytes, message.flags, take_fds(&message)?),
                 Err(Errno::EINTR) => {}
                 // A reset is the other end's death with our messages unread: the same as its end.
-                Err(Errno::ECONNRESET) => return Ok(Message::default()),
+                Err(Errno::ECONNRESET) => return Ok(Some(Message::default())),
+                Err(Errno::EAGAIN) => return Ok(None),
                 Err(e) => return Err(Error::new("recvmsg (control socket)", e)),
             }
         };
-        if flags.contains(MsgFlags::MSG_CTRUNC) {
+        if got.contains(MsgFlags::MSG_CTRUNC) {
             return Err(Error::new("recvmsg (passed descriptors)", Errno::EMFILE));
         }
-        if flags.contains(MsgFlags::MSG_TRUNC) {
+        if got.contains(MsgFlags::MSG_TRUNC) {
             return Err(Error::new("recvmsg (control socket)", Errno::EMSGSIZE));
         }
         bytes.truncate(len);
-        Ok(Message { bytes, fds })
+        Ok(Some(Message { bytes, fds }))
     }
 }
 
@@ -133,6 +152,7 @@ mod tests {
         let file = tempfile_fd();
         a.send(b"hello", &[file.as_fd()]).unwrap();
         a.send(b"x", &[]).unwrap();
+        assert!(a.try_receive().unwrap().is_none());
         let first = b.receive().unwrap();
         assert_eq!((first.bytes.as_slice(), first.fds.len()), (&b"hello"[..], 1));
         std::fs::File::from(first.fds.into_iter().next().unwrap()).write_all(b"ok").unwrap();

@@ -3,6 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use platform::Platform;
 
 use crate::cli::PlatformChoice;
 use crate::failure::{Failure, Result, Status};
@@ -26,6 +29,15 @@ pub fn choose(choice: PlatformChoice) -> Result<Chosen> {
         PlatformChoice::Kvm => open_kvm().map(kvm),
         PlatformChoice::Ptrace | PlatformChoice::Auto => Ok(Chosen { kind: PlatformKind::Ptrace, kvm: None }),
     }
+}
+
+/// Builds the platform, in the process that will run on it.
+///
+/// # Errors
+/// The platform does not start here.
+pub fn build(kind: PlatformKind, kvm: Option<OwnedFd>) -> Result<Arc<dyn Platform>> {
+    let _ = kvm;
+    Err(Failure::new(Status::NoPlatform, format!("platform {} is not built in yet", kind.name())))
 }
 
 /// Opens /dev/kvm.

@@ -15,6 +15,7 @@ use crate::boot;
 use crate::control::wire::Message;
 use crate::control::{self, GO};
 use crate::failure::{Failure, Result, Status};
+use crate::walls::{Trial, Wall};
 
 /// User and group id inside of the sandbox's user namespace, and on the host where root starts it: `nobody`.
 const NOBODY: u32 = 65534;
@@ -34,10 +35,10 @@ pub struct Sandbox {
 pub fn launch(prepared: Prepared, log: &OwnedFd, signals: &SignalReader) -> Result<Sandbox> {
     let program = own_program()?;
     let (ours, theirs) = SeqPacket::pair().map_err(|e| Failure::host("making the control socket", e))?;
-    let identity = identity_for(&program);
-    let (fork, identity) = fork(identity)?;
+    let trial = prepared.config.trial.clone();
+    let (fork, identity) = fork(identity_for(&program, &trial), &trial)?;
     let child = match fork {
-        Fork::Child => become_sandbox(theirs, &program, log, signals, identity),
+        Fork::Child => become_sandbox(theirs, &program, log, signals, (identity, &trial)),
         Fork::Parent(child) => child,
     };
     drop(theirs);
@@ -55,23 +56,31 @@ fn own_program() -> Result<File> {
 }
 
 /// Who the sandbox is to be on the host: nobody where root starts it, else the caller.
-fn identity_for(program: &File) -> Identity {
+fn identity_for(program: &File, trial: &Trial) -> Identity {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let for_all = program.metadata().is_ok_and(|m| m.mode() & 0o001 != 0);
+    // Root of a user namespace would be given its capabilities back by the exec.
+    let inside = if trial.stands(Wall::Capabilities) { NOBODY } else { 0 };
     if uid == 0 && for_all {
-        return Identity { inside: NOBODY, host_uid: NOBODY, host_gid: NOBODY };
+        return Identity { inside, host_uid: NOBODY, host_gid: NOBODY };
     }
     if uid == 0 {
         log::warn!(
             "the nanovisor file may not be executed by others (chmod o+x it): the sandbox process stays the host's root"
         );
     }
-    Identity { inside: NOBODY, host_uid: uid, host_gid: gid }
+    Identity { inside, host_uid: uid, host_gid: gid }
 }
 
 /// Forks into all namespaces; root does without the user namespace on hosts that forbid it.
-fn fork(identity: Identity) -> Result<(Fork, Option<Identity>)> {
-    let all = Namespaces::PID | Namespaces::NET | Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
+fn fork(identity: Identity, trial: &Trial) -> Result<(Fork, Option<Identity>)> {
+    let mut all = Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
+    all.set(Namespaces::PID, trial.stands(Wall::Pid));
+    all.set(Namespaces::NET, trial.stands(Wall::Net));
+    if !trial.stands(Wall::User) {
+        let fork = process::fork_into(all).map_err(|e| Failure::host("starting the sandbox process", e))?;
+        return Ok((fork, None));
+    }
     let refused = match process::fork_into(all | Namespaces::USER) {
         Ok(fork) => return Ok((fork, Some(identity))),
         Err(e) if e.is_exhaustion() => return Err(Failure::host("starting the sandbox process", e)),
@@ -124,10 +133,10 @@ fn become_sandbox(
     program: &File,
     log: &OwnedFd,
     signals: &SignalReader,
-    identity: Option<Identity>,
+    who: (Option<Identity>, &Trial),
 ) -> ! {
     signals.restore_mask();
-    let failure = match enter(&control, program, log, identity) {
+    let failure = match enter(&control, program, log, who) {
         Ok(never) => match never {},
         Err(e) => Failure::host("starting the sandbox process", e),
     };
@@ -139,7 +148,7 @@ fn enter(
     control: &SeqPacket,
     program: &File,
     log: &OwnedFd,
-    identity: Option<Identity>,
+    (identity, trial): (Option<Identity>, &Trial),
 ) -> hostsys::Result<std::convert::Infallible> {
     // What needs no identity comes first: the parent writes the maps meanwhile.
     let null = fds::dev_null()?;
@@ -149,11 +158,19 @@ fn enter(
     if first.bytes != GO {
         process::exit_now(i32::from(Status::SandboxDied as u8)); // The command line is gone.
     }
-    caps::lock()?;
-    userns::become_user(identity.map_or(NOBODY, |who| who.inside))?;
-    mount::enter_empty_root()?;
-    caps::clear()?;
-    process::no_new_privileges()?;
+    if trial.stands(Wall::Capabilities) {
+        caps::lock()?;
+    }
+    if trial.stands(Wall::User) {
+        userns::become_user(identity.map_or(NOBODY, |who| who.inside))?;
+    }
+    if trial.stands(Wall::Root) {
+        mount::enter_empty_root()?;
+    }
+    if trial.stands(Wall::Capabilities) {
+        caps::clear()?;
+        process::no_new_privileges()?;
+    }
     process::die_with_parent()?;
     place(control, program, log, &null)?;
     let args = [CString::from(boot::ARGV0_C)];

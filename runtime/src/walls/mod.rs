@@ -3,6 +3,8 @@
 //! Most are put up by the command line before this program is executed again (`sandbox::launch`); here they are checked,
 //! and the last one, the system call filter, is put up. `docs/security.md` tells what each is for.
 
+#[cfg(feature = "compromised")]
+mod compromised;
 mod filter;
 mod rules;
 mod trial;
@@ -51,7 +53,7 @@ pub fn check_process(inside_user: Option<u32>, trial: &Trial) -> Result<()> {
             return Err(breached("no_new_privs is not set".into()));
         }
     }
-    if trial.stands(Wall::User) {
+    if trial.stands(Wall::User) && trial.stands(Wall::Capabilities) {
         let uid = nix::unistd::getuid().as_raw();
         if uid == 0 || inside_user.is_some_and(|expected| expected != uid) {
             return Err(breached(format!("the process runs as user {uid}")));

@@ -45,4 +45,16 @@ impl Trial {
             true
         }
     }
+    /// Plays the attacker, where the build has one.
+    ///
+    /// # Errors
+    /// What was attempted failed.
+    #[cfg_attr(not(feature = "compromised"), expect(clippy::unused_self, reason = "the other build looks at it"))]
+    pub fn attempt(&self) -> Result<(), String> {
+        #[cfg(feature = "compromised")]
+        if let Some(attempt) = &self.attempt {
+            super::compromised::play(attempt)?;
+        }
+        Ok(())
+    }
 }
