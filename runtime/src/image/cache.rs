@@ -51,12 +51,16 @@ fn root_metadata(root: &Path) -> Result<Metadata> {
     if meta.is_dir() { Ok(meta) } else { Err(refuse("not a directory; --image is for image files".into())) }
 }
 
-/// `${XDG_CACHE_HOME:-~/.cache}/nanovisor/images`, made if need be, for this user's eyes alone.
+/// `${XDG_CACHE_HOME:-~/.cache}`: where this user's caches lie, if anywhere.
+pub fn base() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+}
+
+/// `base()/nanovisor/images`, made if need be, for this user's eyes alone.
 fn directory() -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let Some(base) = base else {
+    let Some(base) = base() else {
         return Err(Failure::runtime("no place for the image cache: set HOME or XDG_CACHE_HOME, or use --image"));
     };
     let dir = base.join("nanovisor/images");

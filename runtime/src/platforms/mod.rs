@@ -1,15 +1,24 @@
 //! Which platforms work here, and choosing one.
 
+mod choice;
+mod measure;
+mod report;
+
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use platform::Platform;
 
-use crate::cli::PlatformChoice;
+pub use choice::choose;
+pub use report::run;
+
 use crate::failure::{Failure, Result, Status};
 use crate::sandbox::config::PlatformKind;
+
+/// Both, in the order of preference where they are equally quick.
+const ALL: [PlatformKind; 2] = [PlatformKind::Kvm, PlatformKind::Ptrace];
 
 /// A platform chosen, with what it needs from the host.
 pub struct Chosen {
@@ -19,42 +28,39 @@ pub struct Chosen {
     pub kvm: Option<OwnedFd>,
 }
 
-/// Chooses as the user says, or by measurement.
-///
-/// # Errors
-/// The platform asked for does not work here.
-pub fn choose(choice: PlatformChoice) -> Result<Chosen> {
-    let kvm = |fd: File| Chosen { kind: PlatformKind::Kvm, kvm: Some(fd.into()) };
-    match choice {
-        PlatformChoice::Kvm => open_kvm().map(kvm),
-        PlatformChoice::Ptrace | PlatformChoice::Auto => Ok(Chosen { kind: PlatformKind::Ptrace, kvm: None }),
-    }
-}
-
-/// Builds the platform, in the process that will run on it.
+/// Builds the platform, in the process that will run on it: a VM belongs to its maker, and so do stubs.
 ///
 /// # Errors
 /// The platform does not start here.
 pub fn build(kind: PlatformKind, kvm: Option<OwnedFd>) -> Result<Arc<dyn Platform>> {
-    let _ = kvm;
-    Err(Failure::new(Status::NoPlatform, format!("platform {} is not built in yet", kind.name())))
+    let result: io::Result<Arc<dyn Platform>> = match (kind, kvm) {
+        (PlatformKind::Kvm, Some(fd)) => platform_kvm::KvmPlatform::new(fd).map(|p| Arc::new(p) as _),
+        (PlatformKind::Kvm, None) => Err(io::Error::other("no /dev/kvm was handed over")),
+        (PlatformKind::Ptrace, _) => Err(io::Error::other("not built in yet")),
+    };
+    result.map_err(|e| does_not_work(kind, &e.to_string()))
+}
+
+fn does_not_work(kind: PlatformKind, why: &str) -> Failure {
+    let hint = match kind {
+        PlatformKind::Kvm => "`--platform ptrace` works on most hosts, and `nanovisor platforms` tells what works here",
+        PlatformKind::Ptrace => "`nanovisor platforms` tells what works here",
+    };
+    Failure::new(Status::NoPlatform, format!("platform {}: {why}; {hint}", kind.name()))
 }
 
 /// Opens /dev/kvm.
 fn open_kvm() -> Result<File> {
-    let refuse = |why: String| {
-        Failure::new(Status::NoPlatform, format!("/dev/kvm: {why}; `--platform ptrace` works on every host"))
-    };
-    OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(|e| match e.kind() {
-        ErrorKind::NotFound => refuse(
-            "no such device: this host has no KVM (load kvm-intel or kvm-amd, or enable nested virtualisation)".into(),
-        ),
-        ErrorKind::PermissionDenied => refuse("permission denied: run as root or join the group kvm".into()),
-        _ => refuse(e.to_string()),
+    OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(|e| {
+        let why = match e.kind() {
+            ErrorKind::NotFound => {
+                "/dev/kvm is missing (load kvm_intel or kvm_amd, turn virtualisation on in the firmware, or allow \
+                 nested virtualisation)"
+                    .to_owned()
+            }
+            ErrorKind::PermissionDenied => "/dev/kvm may not be opened (become root, or join the group kvm)".to_owned(),
+            _ => format!("/dev/kvm: {e}"),
+        };
+        does_not_work(PlatformKind::Kvm, &why)
     })
-}
-
-/// `nanovisor platforms`.
-pub fn run(_json: bool) -> Result<()> {
-    Err(Failure::runtime("not built in yet"))
 }
