@@ -68,7 +68,11 @@ fn pick(report: &Report, source: &str) -> Result<PlatformKind> {
 
 /// Measures in a process of its own: trials leave stubs, VMs and signal handlers behind, and ours is about to fork.
 fn measured_apart() -> Result<Report> {
-    let output = Command::new("/proc/self/exe").args(["platforms", "--json"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = Command::new("/proc/self/exe")
+        .args(["platforms", "--json"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
     let output = output.map_err(|e| Failure::runtime(format!("measuring the platforms: {e}; give --platform")))?;
     serde_json::from_slice(&output.stdout)
         .map_err(|e| Failure::runtime(format!("measuring the platforms: {} ({e}); give --platform", output.status)))

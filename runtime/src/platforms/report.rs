@@ -101,7 +101,9 @@ fn table(report: &Report) -> String {
     }
     match &report.user_namespaces {
         Ok(()) => text.push_str("\nuser namespaces: yes\n"),
-        Err(why) => text.push_str(&format!("\nuser namespaces: no ({why}); sandboxes run without, and only for root\n")),
+        Err(why) => {
+            text.push_str(&format!("\nuser namespaces: no ({why}); sandboxes run without, and only for root\n"))
+        }
     }
     text
 }
