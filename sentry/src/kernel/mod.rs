@@ -55,6 +55,8 @@ pub struct Kernel {
     pub fifos: crate::fs::pipe::fifo::Fifos,
     /// Bound Unix sockets.
     pub unix: crate::net::unix::address::UnixNames,
+    /// The console, where there is one.
+    pub console: OnceLock<Arc<dyn Console>>,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -77,6 +79,12 @@ pub struct Uts {
     pub hostname: Vec<u8>,
     /// NIS domain name.
     pub domainname: Vec<u8>,
+}
+
+/// The terminal behind the first program's streams.
+pub trait Console: Send + Sync {
+    /// The terminal outside has a new size.
+    fn set_window_size(&self, rows: u16, cols: u16);
 }
 
 struct Tick(std::sync::Weak<Kernel>);
@@ -114,6 +122,7 @@ impl Kernel {
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
+                console: OnceLock::new(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }
@@ -136,6 +145,13 @@ impl Kernel {
         self.finish(ExitStatus::Failed(reason.to_owned()));
     }
 
+    /// Tells the console, if there is one, its new size.
+    pub fn set_window_size(&self, rows: u16, cols: u16) {
+        if let Some(console) = self.console.get() {
+            console.set_window_size(rows, cols);
+        }
+    }
+
     /// How the sandbox ended; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
@@ -146,6 +162,8 @@ impl Kernel {
 fn arm_tick(kernel: &std::sync::Weak<Kernel>) {
     if let Some(k) = kernel.upgrade() {
         let handle = k.timers.add(k.clock.monotonic() + TIME_SLICE, Arc::new(Tick(kernel.clone())));
-        *k.tick.lock() = Some(handle);
+        // The old handle is dropped after the guard: it takes the timers' lock.
+        let old = k.tick.lock().replace(handle);
+        drop(old);
     }
 }
