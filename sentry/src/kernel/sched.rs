@@ -172,6 +172,11 @@ impl Scheduler {
         self.idle.store(shared.idle, Ordering::SeqCst);
     }
 
+    /// Whether some worker waits or is about to.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether there is queued work and somebody idle to do it.
     pub(crate) fn idle_could_work(&self) -> bool {
         !self.is_paused() && self.idle.load(Ordering::SeqCst) > 0 && self.waiting.load(Ordering::SeqCst) > 0
