@@ -2,10 +2,12 @@
 //!
 //! The platform's address space is a cache of this and may be emptied at any time.
 
+pub mod advise;
 pub mod brk;
 pub mod extents;
 pub mod fault;
 pub mod fork;
+pub mod info;
 pub mod layout;
 pub mod map;
 pub mod mappable;
@@ -13,6 +15,7 @@ pub mod object;
 pub mod pma;
 pub mod protect;
 pub mod realise;
+pub mod remap;
 pub mod unmap;
 pub mod user_copy;
 pub mod vma;

@@ -1,12 +1,14 @@
 //! Memory: mmap and its kin.
 
-use abi::Errno;
-use platform::Prot;
+use abi::{Errno, UserAddr};
+use platform::{Access, Prot};
 
 use crate::kernel::op::{SyscallResult, ok, ret};
 use crate::kernel::task::CurrentTask;
+use crate::mm::advise::{Advice, page_range};
 use crate::mm::map::{MapRequest, Place};
 use crate::mm::protect::Protect;
+use crate::mm::remap::Remap;
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
 use crate::syscall_table;
 use crate::vfs::{FdNum, OpenFlags};
@@ -16,6 +18,18 @@ syscall_table! {
     10 mprotect(addr: u64, len: u64, prot: u32);
     11 munmap(addr: u64, len: u64);
     12 brk(addr: u64);
+    25 mremap(old: u64, old_len: u64, new_len: u64, flags: u32, new: u64);
+    26 msync(addr: u64, len: u64, flags: u32);
+    27 mincore(addr: u64, len: u64, vec: UserAddr) Partial("pages count as resident once they are reserved together with a touched neighbour");
+    28 madvise(addr: u64, len: u64, advice: i32) Partial("no swap, no page merging, no hardware poison; huge pages are a hint");
+    149 mlock(addr: u64, len: u64);
+    150 munlock(addr: u64, len: u64);
+    151 mlockall(flags: u32);
+    152 munlockall();
+    325 mlock2(addr: u64, len: u64, flags: u32);
+    329 pkey_mprotect(addr: u64, len: u64, prot: u32, pkey: i32);
+    330 pkey_alloc(flags: u32, rights: u32) Partial("no keys: ENOSPC, as on a processor without them");
+    331 pkey_free(pkey: i32);
 }
 
 const MAP_TYPE: u32 = 0x0f;
@@ -164,4 +178,151 @@ fn munmap(cx: &mut CurrentTask<'_>, addr: u64, len: u64) -> SyscallResult {
 /// brk(2).
 fn brk(cx: &mut CurrentTask<'_>, addr: u64) -> SyscallResult {
     ret(cx.mm()?.brk(addr))
+}
+
+/// mremap(2).
+fn mremap(cx: &mut CurrentTask<'_>, old: u64, old_len: u64, new_len: u64, flags: u32, new: u64) -> SyscallResult {
+    ret(cx.mm()?.mremap(Remap { old, old_len, new_len, flags, new })?)
+}
+
+/// msync(2).
+fn msync(cx: &mut CurrentTask<'_>, addr: u64, len: u64, flags: u32) -> SyscallResult {
+    let (asynchronous, invalidate, sync) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+    if flags & !7 != 0 || addr & abi::PAGE_MASK != 0 || (asynchronous && sync) {
+        return Err(Errno::EINVAL);
+    }
+    let len = abi::page_up(len).ok_or(Errno::ENOMEM)?;
+    let range = UserAddr(addr).range(len).ok_or(Errno::ENOMEM)?;
+    if !range.is_empty() {
+        cx.mm()?.msync(range, sync, invalidate)?;
+    }
+    ok()
+}
+
+/// Pages that `mincore` looks at under one lock.
+const MINCORE_PIECE: u64 = 4096 << abi::PAGE_SHIFT;
+
+/// mincore(2).
+fn mincore(cx: &mut CurrentTask<'_>, addr: u64, len: u64, vec: UserAddr) -> SyscallResult {
+    if addr & abi::PAGE_MASK != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let end = abi::page_up(len).and_then(|l| addr.checked_add(l)).filter(|e| *e <= platform::USER_END);
+    let end = end.ok_or(Errno::ENOMEM)?;
+    let mm = cx.mm()?;
+    let mut at = addr;
+    while at < end {
+        let next = end.min(at.saturating_add(MINCORE_PIECE));
+        let bytes = mm.mincore(abi::AddrRange::new(at, next))?;
+        let to = vec.checked_add((at - addr) >> abi::PAGE_SHIFT).ok_or(Errno::EFAULT)?;
+        mm.write_bytes(to, &bytes)?;
+        at = next;
+    }
+    ok()
+}
+
+fn advice(number: i32) -> Result<Advice, Errno> {
+    let none = VmaFlags::empty();
+    let flags = |set, clear, anonymous| Ok(Advice::Flags { set, clear, anonymous });
+    match number {
+        libc::MADV_NORMAL => flags(none, VmaFlags::SEQUENTIAL | VmaFlags::RANDOM, false),
+        libc::MADV_RANDOM => flags(VmaFlags::RANDOM, VmaFlags::SEQUENTIAL, false),
+        libc::MADV_SEQUENTIAL => flags(VmaFlags::SEQUENTIAL, VmaFlags::RANDOM, false),
+        libc::MADV_WILLNEED => Ok(Advice::Nothing),
+        libc::MADV_DONTNEED => Ok(Advice::DontNeed { locked: false }),
+        libc::MADV_FREE => Ok(Advice::Free),
+        libc::MADV_REMOVE => Ok(Advice::Remove),
+        libc::MADV_DONTFORK => flags(VmaFlags::DONTFORK, none, false),
+        libc::MADV_DOFORK => flags(none, VmaFlags::DONTFORK, false),
+        libc::MADV_MERGEABLE => flags(VmaFlags::MERGEABLE, none, false),
+        libc::MADV_UNMERGEABLE => flags(none, VmaFlags::MERGEABLE, false),
+        libc::MADV_HUGEPAGE => flags(VmaFlags::HUGEPAGE, VmaFlags::NOHUGEPAGE, false),
+        libc::MADV_NOHUGEPAGE => flags(VmaFlags::NOHUGEPAGE, VmaFlags::HUGEPAGE, false),
+        libc::MADV_DONTDUMP => flags(VmaFlags::DONTDUMP, none, false),
+        libc::MADV_DODUMP => flags(none, VmaFlags::DONTDUMP, false),
+        libc::MADV_WIPEONFORK => flags(VmaFlags::WIPEONFORK, none, true),
+        libc::MADV_KEEPONFORK => flags(none, VmaFlags::WIPEONFORK, false),
+        20 | 21 => Ok(Advice::Cold),
+        22 => Ok(Advice::Populate(Access::READ)),
+        23 => Ok(Advice::Populate(Access::WRITE)),
+        24 => Ok(Advice::DontNeed { locked: true }),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// madvise(2).
+fn madvise(cx: &mut CurrentTask<'_>, addr: u64, len: u64, number: i32) -> SyscallResult {
+    let advice = advice(number)?;
+    cx.mm()?.madvise(page_range(addr, len)?, advice)?;
+    ok()
+}
+
+/// The pages that hold `addr..addr+len`.
+fn touched(addr: u64, len: u64) -> Result<abi::AddrRange, Errno> {
+    let start = abi::page_down(addr);
+    let end = addr.checked_add(len).and_then(abi::page_up).ok_or(Errno::EINVAL)?;
+    Ok(abi::AddrRange::new(start, if len == 0 { start } else { end }))
+}
+
+/// mlock(2).
+fn mlock(cx: &mut CurrentTask<'_>, addr: u64, len: u64) -> SyscallResult {
+    cx.mm()?.mlock(touched(addr, len)?, VmaFlags::LOCKED)?;
+    ok()
+}
+
+/// mlock2(2).
+fn mlock2(cx: &mut CurrentTask<'_>, addr: u64, len: u64, flags: u32) -> SyscallResult {
+    let lock = match flags {
+        0 => VmaFlags::LOCKED,
+        1 => VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT,
+        _ => return Err(Errno::EINVAL),
+    };
+    cx.mm()?.mlock(touched(addr, len)?, lock)?;
+    ok()
+}
+
+/// munlock(2).
+fn munlock(cx: &mut CurrentTask<'_>, addr: u64, len: u64) -> SyscallResult {
+    cx.mm()?.mlock(touched(addr, len)?, VmaFlags::empty())?;
+    ok()
+}
+
+/// mlockall(2).
+fn mlockall(cx: &mut CurrentTask<'_>, flags: u32) -> SyscallResult {
+    let (current, future, on_fault) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+    if flags & !7 != 0 || !(current || future) {
+        return Err(Errno::EINVAL);
+    }
+    let lock = if on_fault { VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT } else { VmaFlags::LOCKED };
+    cx.mm()?.mlockall(current.then_some(lock), if future { lock } else { VmaFlags::empty() })?;
+    ok()
+}
+
+/// munlockall(2).
+fn munlockall(cx: &mut CurrentTask<'_>) -> SyscallResult {
+    cx.mm()?.mlockall(Some(VmaFlags::empty()), VmaFlags::empty())?;
+    ok()
+}
+
+/// pkey_mprotect(2).
+fn pkey_mprotect(cx: &mut CurrentTask<'_>, addr: u64, len: u64, prot: u32, pkey: i32) -> SyscallResult {
+    let key = match pkey {
+        -1 => None,
+        key => Some(u8::try_from(key).map_err(|_| Errno::EINVAL)?),
+    };
+    cx.mm()?.mprotect(addr, len, protect(prot, key)?)?;
+    ok()
+}
+
+/// pkey_alloc(2).
+fn pkey_alloc(_cx: &mut CurrentTask<'_>, flags: u32, rights: u32) -> SyscallResult {
+    if flags != 0 || rights & !3 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Err(Errno::ENOSPC)
+}
+
+/// pkey_free(2).
+fn pkey_free(_cx: &mut CurrentTask<'_>, _pkey: i32) -> SyscallResult {
+    Err(Errno::EINVAL)
 }
