@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod epoll;
 pub mod event;
 pub mod fd;
+pub mod mm;
 pub mod poll;
 pub mod read_write;
 pub mod socket;
@@ -76,6 +77,7 @@ const FAMILIES: &[&[Syscall]] = &[
     epoll::TABLE,
     event::TABLE,
     fd::TABLE,
+    mm::TABLE,
     poll::TABLE,
     read_write::TABLE,
     socket::TABLE,
