@@ -118,7 +118,10 @@ impl Walk<'_, '_> {
         self.spend(&spot, this.dir.size)?;
         let entries = match self.reader.read_dir(&this.dir, 0) {
             Ok(entries) => entries,
-            Err(error) => return Some(self.problem(&spot, error.to_string())),
+            Err(error) => {
+                self.problem(&spot, error.to_string());
+                return Some(());
+            }
         };
         let (mut dots, mut subdirs, mut last): (u8, u32, &[u8]) = (0, 0, b"");
         for entry in entries {

@@ -150,7 +150,7 @@ impl Builder<'_> {
         let buf = &mut self.buffer[..len as usize];
         source.read_exact_at(offset, buf).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                BuildError::invalid(path, "ended before its size was reached; did it change while it was read?")
+                BuildError::invalid(path, "ended before its size was reached: truncated, or changed while it was read")
             }
             _ => BuildError::read(path, error),
         })?;

@@ -8,9 +8,12 @@ mod data;
 mod emit;
 mod error;
 mod from_dir;
+mod from_tar;
 
 mod layout;
 mod output;
+mod tar_pax;
+mod tar_stream;
 mod tree;
 mod xattrs;
 
@@ -19,6 +22,7 @@ use std::path::Path;
 
 pub use error::{BuildError, Result};
 pub use from_dir::from_dir;
+pub use from_tar::from_tar;
 
 use output::Output;
 use tree::Tree;

@@ -25,7 +25,7 @@ impl OwnedXattr {
         let split = XATTR_PREFIXES.iter().find_map(|(index, prefix)| {
             let suffix = name.strip_prefix(prefix.as_bytes())?;
             // The two ACLs are whole names, the others need something behind the dot.
-            (suffix.is_empty() == !prefix.ends_with('.')).then(|| (*index, suffix.to_vec()))
+            (suffix.is_empty() != prefix.ends_with('.')).then(|| (*index, suffix.to_vec()))
         });
         let (index, suffix) = split.ok_or("its namespace has no place in the format")?;
         if suffix.len() > 255 || value.len() > usize::from(u16::MAX) {
