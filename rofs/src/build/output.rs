@@ -1,19 +1,82 @@
-//! The image under construction: a temporary file beside the output, renamed over it at the end.
+//! The image under construction: a file without a name in the output's directory (`O_TMPFILE`), so that nothing is
+//! left even when the builder is killed; named and renamed over the output at the end. Where the file system has no
+//! such files, a temporary file beside the output.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::error::{BuildError, Result};
 use crate::format::BLOCK_SIZE;
 
+/// A file that vanishes unless it is persisted.
+enum Temp {
+    /// Without a name.
+    Unnamed(File),
+    /// With one, removed on drop.
+    Named(NamedTempFile),
+}
+
+impl Temp {
+    fn create_in(dir: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_TMPFILE.bits();
+        match OpenOptions::new().read(true).write(true).mode(0o644).custom_flags(flags).open(dir) {
+            Ok(file) => Ok(Self::Unnamed(file)),
+            // Kernels and file systems without O_TMPFILE answer one of several errors.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                let builder = &mut temp_names();
+                builder.permissions(Permissions::from_mode(0o644)).tempfile_in(dir).map(Self::Named)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(named) => named.as_file(),
+        }
+    }
+
+    /// Gives the file the name `path`, replacing what has it.
+    fn persist(self, path: &Path) -> io::Result<()> {
+        let named = match self {
+            Self::Named(named) => named.into_temp_path(),
+            Self::Unnamed(file) => {
+                // linkat() does not replace, so a temporary name comes first; /proc names what has none.
+                let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let link = |name: &Path| {
+                    linkat(AT_FDCWD, source.as_str(), AT_FDCWD, name, AtFlags::AT_SYMLINK_FOLLOW)
+                        .map_err(io::Error::from)
+                };
+                temp_names().make_in(directory_of(path), link)?.into_temp_path()
+            }
+        };
+        named.persist(path).map_err(|error| error.error)
+    }
+}
+
+fn temp_names() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".nanovisor-image-");
+    builder
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The image file being written. Dropped before [`Output::commit`], it leaves nothing behind.
 pub(super) struct Output {
     path: PathBuf,
-    temp: NamedTempFile,
+    temp: Temp,
     /// Device and inode number of the temporary file.
     identity: (u64, u64),
     /// Hash of all bytes written: the image's UUID.
@@ -24,20 +87,17 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temp = tempfile::Builder::new()
-            .prefix(".nanovisor-image-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(parent)
-            .map_err(|error| BuildError::write(path, error).adding(Path::new("nothing yet")))?;
-        let metadata = temp.as_file().metadata().map_err(|error| BuildError::write(path, error))?;
+        let parent = directory_of(path);
+        let failed = |error| BuildError::write(path, error).adding(Path::new("nothing yet"));
+        let temp = Temp::create_in(parent).map_err(failed)?;
+        let metadata = temp.file().metadata().map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
         // Block 0 is the superblock's.
         Ok(Self { path: path.to_owned(), temp, identity, hash: Sha256::new(), next_block: 1 })
     }
 
     fn file(&self) -> &File {
-        self.temp.as_file()
+        self.temp.file()
     }
 
     /// Whether (device, inode) is the temporary file.
@@ -81,7 +141,7 @@ impl Output {
         let failed = |error| BuildError::write(&self.path, error).adding(adding);
         self.file().set_len(size).map_err(failed)?;
         self.file().sync_all().map_err(failed)?;
-        self.temp.persist(&self.path).map_err(|error| BuildError::write(&self.path, error.error).adding(adding))?;
+        self.temp.persist(&self.path).map_err(failed)?;
         Ok(size)
     }
 }

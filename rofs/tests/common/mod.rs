@@ -130,8 +130,14 @@ pub fn sparse_file(path: &Path, size: u64, at: &[u64]) {
 
 fn set_mtime(path: &Path, sec: i64, nsec: i64) {
     let time = TimeSpec::new(sec, nsec);
-    nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, nix::sys::stat::UtimensatFlags::NoFollowSymlink)
-        .unwrap();
+    nix::sys::stat::utimensat(
+        nix::fcntl::AT_FDCWD,
+        path,
+        &time,
+        &time,
+        nix::sys::stat::UtimensatFlags::NoFollowSymlink,
+    )
+    .unwrap();
 }
 
 /// What to compare besides content.
