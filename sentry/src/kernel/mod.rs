@@ -51,6 +51,8 @@ pub struct Kernel {
     pub options: Options,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
+    /// Open FIFOs.
+    pub fifos: crate::fs::pipe::fifo::Fifos,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -108,6 +110,7 @@ impl Kernel {
                 syscalls: SyscallTable::new(),
                 options,
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
+                fifos: crate::fs::pipe::fifo::Fifos::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }

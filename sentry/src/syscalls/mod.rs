@@ -4,6 +4,11 @@
 //! the strace log and `docs/syscalls.md`. Handlers parse at the edge, are short, and call into a subsystem.
 
 pub mod args;
+pub mod deadline;
+pub mod epoll;
+pub mod event;
+pub mod fd;
+pub mod poll;
 pub mod read_write;
 pub mod trace;
 
@@ -66,7 +71,14 @@ macro_rules! syscall_table {
 }
 
 /// All families.
-const FAMILIES: &[&[Syscall]] = &[read_write::TABLE];
+const FAMILIES: &[&[Syscall]] = &[
+    epoll::TABLE,
+    event::TABLE,
+    fd::TABLE,
+    poll::TABLE,
+    read_write::TABLE,
+    // Keep one entry a line.
+];
 
 /// Numbers at or above this are not looked up.
 pub const MAX_NR: usize = 512;

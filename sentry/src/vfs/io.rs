@@ -87,6 +87,14 @@ impl IoCursor {
         }
     }
 
+    /// Passes over `n` bytes, across pieces.
+    pub fn skip(&mut self, mut n: usize) {
+        while let Some((_, len)) = self.peek(n).filter(|_| n > 0) {
+            self.advance(len);
+            n -= len;
+        }
+    }
+
     /// Notes that `n` bytes of the current piece were moved.
     pub fn advance(&mut self, n: usize) {
         self.within += n;
@@ -225,6 +233,30 @@ impl<'a> IoSource<'a> {
             End::Guest { cursor, .. } => cursor.remaining(),
             End::Read { buf, done } => buf.len() - done,
             End::Write { .. } => 0,
+        }
+    }
+
+    /// As [`IoSource::take`], but leaves the bytes in the source: for writers that must look before they consume.
+    ///
+    /// # Errors
+    /// As [`IoSource::take`].
+    pub fn peek(&mut self, dst: &mut [u8]) -> Result<usize, Errno> {
+        match &mut self.0 {
+            End::Guest { mm, cursor } => {
+                let mut ahead = cursor.clone();
+                IoSource::guest(mm, &mut ahead).take(dst)
+            }
+            End::Read { buf, done } => IoSource::kernel(&buf[*done..]).take(dst),
+            End::Write { .. } => Ok(0),
+        }
+    }
+
+    /// Consumes `n` bytes that [`IoSource::peek`] has shown.
+    pub fn skip(&mut self, n: usize) {
+        match &mut self.0 {
+            End::Guest { cursor, .. } => cursor.skip(n),
+            End::Read { buf, done } => *done = (*done + n).min(buf.len()),
+            End::Write { .. } => {}
         }
     }
 

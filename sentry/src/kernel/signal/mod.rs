@@ -53,3 +53,22 @@ pub fn force_exception(cx: &mut CurrentTask<'_>, exception: Exception) {
     cx.kernel().finish(crate::boot::ExitStatus::Signaled(libc::SIGSEGV));
     cx.own.exiting = true;
 }
+
+/// Sets the signal mask for the length of one call (`ppoll`, `pselect6`, `epoll_pwait`): null changes nothing. The
+/// old mask comes back when the call ends, or after the handler that ends it.
+///
+/// # Errors
+/// `EINVAL` for a wrong set size; `EFAULT`.
+pub fn set_call_mask(cx: &mut CurrentTask<'_>, set: abi::UserAddr, size: usize) -> Result<(), abi::Errno> {
+    if set.is_null() {
+        return Ok(());
+    }
+    if size != 8 {
+        return Err(abi::Errno::EINVAL);
+    }
+    let unblockable = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+    let mask = cx.mm()?.read_obj::<u64>(set)? & !unblockable;
+    let old = cx.task.signals.mask.swap(mask, Ordering::SeqCst);
+    cx.own.saved_sigmask.get_or_insert(old);
+    Ok(())
+}
