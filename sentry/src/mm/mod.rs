@@ -2,7 +2,9 @@
 //!
 //! The platform's address space is a cache of this and may be emptied at any time.
 
+pub mod extents;
 pub mod mappable;
+pub mod object;
 
 use std::sync::Arc;
 
@@ -69,6 +71,11 @@ impl Mm {
     #[must_use]
     pub fn space(&self) -> Arc<dyn AddressSpace> {
         self.space.clone()
+    }
+
+    /// Takes all translations of `range`, which shows a mappable's frames, away; the next access asks it again.
+    pub fn invalidate_mapping(&self, range: abi::AddrRange) {
+        self.space.invalidate(range);
     }
 
     /// Serves a page fault: realises and maps the page (and its neighbours).
