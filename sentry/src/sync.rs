@@ -119,6 +119,11 @@ impl<T> Mutex<T> {
         Some(MutexGuard { level: self.level, inner })
     }
 
+    /// The value, when nobody else can see the mutex: needs no lock, so that a `Drop` may use it under any.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+
     /// The value, when nobody else can see the mutex.
     pub fn into_inner(self) -> T {
         self.inner.into_inner()

@@ -8,6 +8,10 @@ pub mod deadline;
 pub mod epoll;
 pub mod event;
 pub mod fd;
+pub mod fs_at;
+pub mod fs_dir;
+pub mod fs_open;
+pub mod fs_stat;
 pub mod poll;
 pub mod read_write;
 pub mod trace;
@@ -75,6 +79,9 @@ const FAMILIES: &[&[Syscall]] = &[
     epoll::TABLE,
     event::TABLE,
     fd::TABLE,
+    fs_dir::TABLE,
+    fs_open::TABLE,
+    fs_stat::TABLE,
     poll::TABLE,
     read_write::TABLE,
     // Keep one entry a line.

@@ -161,8 +161,7 @@ impl Dentry {
         let version = self.changed();
         let fallback = inode.clone();
         // Somebody may have removed the name already: then ours is a name of the past, but a file all the same.
-        self.insert(cache, name, inode, version)
-            .unwrap_or_else(|| Self::detached(fallback, Some(self.clone()), name))
+        self.insert(cache, name, inode, version).unwrap_or_else(|| Self::detached(fallback, Some(self.clone()), name))
     }
 
     fn changed(&self) -> u64 {

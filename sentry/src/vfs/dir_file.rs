@@ -50,12 +50,7 @@ impl FileOps for DirFile {
         Ok(())
     }
 
-    fn list(
-        &self,
-        caller: &Caller<'_>,
-        from: u64,
-        emit: &mut dyn FnMut(DirEntry) -> bool,
-    ) -> Result<(), Errno> {
+    fn list(&self, caller: &Caller<'_>, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno> {
         self.inode.dir().ok_or(Errno::ENOTDIR)?.list(caller, from, emit)
     }
 

@@ -214,6 +214,14 @@ pub trait Inode: Send + Sync {
     /// `ENXIO` where it cannot be opened at all; what the file system says.
     fn open(self: Arc<Self>, cx: &Caller<'_>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>;
 
+    /// Reads a regular file's content without opening it, for a file system stacked above; 0 at the end.
+    ///
+    /// # Errors
+    /// `EINVAL` where it has none; `EIO`.
+    fn read_content(&self, _offset: u64, _dst: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
+
     /// The file system it lies in.
     fn statfs(&self) -> StatFs;
 

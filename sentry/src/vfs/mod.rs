@@ -57,7 +57,7 @@ impl Default for Vfs {
             mounts,
             dentries: DentryCache::default(),
             rename: Mutex::new(Level::Rename, ()),
-            next_dev: AtomicU32::new(2),
+            next_dev: AtomicU32::new(20),
             anon,
         }
     }
