@@ -19,6 +19,8 @@ pub mod path;
 pub mod perm;
 pub mod rename;
 pub mod set_attr;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 
 use std::sync::Arc;
