@@ -8,6 +8,8 @@ pub mod arch;
 pub mod exit;
 pub mod seccomp;
 pub mod space;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use arch::{ArchState, FpuState, UserRegs};
 pub use exit::{Access, Exception, Exit};

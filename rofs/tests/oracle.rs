@@ -36,6 +36,19 @@ fn an_empty_directory_is_an_image() {
     fsck(&out);
 }
 
+/// The metadata ends at each possible place of a block; fsck.erofs reads past the last inode.
+#[test]
+fn the_end_of_the_metadata_may_be_anywhere() {
+    let temp = tempfile::tempdir().unwrap();
+    let (src, out) = (temp.path().join("src"), temp.path().join("out.img"));
+    fs::create_dir(&src).unwrap();
+    for number in 0..130 {
+        fs::write(src.join(format!("{number}")), "").unwrap();
+        build_dir(&src, &out);
+        fsck(&out);
+    }
+}
+
 /// A kernel mount, undone on drop.
 struct Mounted<'p>(&'p Path);
 

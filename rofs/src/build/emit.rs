@@ -28,7 +28,8 @@ pub(super) fn write(tree: &Tree, out: &mut Output) -> Result<Written> {
     let mut layout = Layout::of(tree, &order, &shared)?;
     write_contents(tree, &order, &mut layout, out)?;
     let xattr_block = write_area(&shared.bytes, out)?;
-    let meta_block = out.allocate(blocks(layout.size))?;
+    // fsck.erofs reads an xattr header behind each inode, even one without xattrs: the last must not end the image.
+    let meta_block = out.allocate(blocks(layout.size + format::XATTR_HEADER_SIZE))?;
     let chunked = write_inodes(tree, &order, &layout, meta_block, out)?;
     let inodes = order.nodes.len() as u64;
     let raw = RawSuperBlock {

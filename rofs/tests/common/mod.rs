@@ -55,8 +55,9 @@ pub fn tool(name: &str, args: &[&OsStr]) -> Option<std::process::Output> {
 /// Lets `fsck.erofs` judge an image.
 pub fn fsck(image: &Path) {
     if let Some(output) = tool("fsck.erofs", &["--extract".as_ref(), image.as_ref()]) {
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !text.contains("<E>"), "fsck.erofs: {text}");
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(output.status.success() && !text.contains("<E>"), "fsck.erofs: {} {text}", output.status);
     }
 }
 

@@ -58,6 +58,10 @@ pub struct Kernel {
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
     pub fifos: crate::fs::pipe::fifo::Fifos,
+    /// Bound Unix sockets.
+    pub unix: crate::net::unix::address::UnixNames,
+    /// The console, where there is one.
+    pub console: OnceLock<Arc<dyn Console>>,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -80,6 +84,12 @@ pub struct Uts {
     pub hostname: Vec<u8>,
     /// NIS domain name.
     pub domainname: Vec<u8>,
+}
+
+/// The terminal behind the first program's streams.
+pub trait Console: Send + Sync {
+    /// The terminal outside has a new size.
+    fn set_window_size(&self, rows: u16, cols: u16);
 }
 
 struct Tick(std::sync::Weak<Kernel>);
@@ -118,6 +128,8 @@ impl Kernel {
                 devices: crate::fs::dev::DeviceRegistry::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
+                unix: crate::net::unix::address::UnixNames::default(),
+                console: OnceLock::new(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }
@@ -140,6 +152,13 @@ impl Kernel {
         self.finish(ExitStatus::Failed(reason.to_owned()));
     }
 
+    /// Tells the console, if there is one, its new size.
+    pub fn set_window_size(&self, rows: u16, cols: u16) {
+        if let Some(console) = self.console.get() {
+            console.set_window_size(rows, cols);
+        }
+    }
+
     /// How the sandbox ended; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
@@ -150,6 +169,8 @@ impl Kernel {
 fn arm_tick(kernel: &std::sync::Weak<Kernel>) {
     if let Some(k) = kernel.upgrade() {
         let handle = k.timers.add(k.clock.monotonic() + TIME_SLICE, Arc::new(Tick(kernel.clone())));
-        *k.tick.lock() = Some(handle);
+        // The old handle is dropped after the guard: it takes the timers' lock.
+        let old = k.tick.lock().replace(handle);
+        drop(old);
     }
 }

@@ -48,8 +48,9 @@ pub fn run(kernel: Arc<Kernel>, index: usize) -> std::io::Result<()> {
 pub fn run_reactor(kernel: Arc<Kernel>) {
     while !kernel.sched.is_stopped() {
         handle(&kernel, kernel.reactor.wait());
-        if kernel.sched.idle_could_work() {
-            // The wake-up was meant for a worker that was just about to wait.
+        if kernel.sched.has_idle() {
+            // This event was an idle worker's, who was just about to wait. Waking it hands over the work that there
+            // may be, and makes it the latest waiter again, who gets the next event.
             kernel.reactor.wake();
             std::thread::yield_now();
         }

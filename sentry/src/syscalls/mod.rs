@@ -14,6 +14,7 @@ pub mod fs_open;
 pub mod fs_stat;
 pub mod poll;
 pub mod read_write;
+pub mod socket;
 pub mod trace;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +85,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fs_stat::TABLE,
     poll::TABLE,
     read_write::TABLE,
+    socket::TABLE,
     // Keep one entry a line.
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use abi::{Errno, UserAddr};
 
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
+use crate::kernel::signal;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::syscall_table;
@@ -58,7 +59,12 @@ impl Op for TransferOp {
                     return Attempt::Pending;
                 }
                 Err(_) if self.cursor.done() > 0 => return Attempt::Done(Ok(self.cursor.done() as u64)),
-                Err(errno) => return Attempt::Done(Err(errno)),
+                Err(errno) => {
+                    if errno == Errno::EPIPE {
+                        signal::send_sigpipe(cx);
+                    }
+                    return Attempt::Done(Err(errno));
+                }
             }
         }
     }

@@ -57,7 +57,7 @@ pub fn open(cx: &mut CurrentTask<'_>, inode: Arc<dyn Inode>, path: PathRef, flag
     };
     let end = pipe.end(read, write);
     let file = FileDescription::new(Arc::new(end), flags, Some(path), Some(inode));
-    let waits = !flags.contains(OpenFlags::NONBLOCK) && !(read && write);
+    let waits = !(flags.contains(OpenFlags::NONBLOCK) || read && write);
     op::start(cx, OpenOp { pipe, file, flags, waits, readers, writers })
 }
 

@@ -72,3 +72,8 @@ pub fn set_call_mask(cx: &mut CurrentTask<'_>, set: abi::UserAddr, size: usize) 
     cx.own.saved_sigmask.get_or_insert(old);
     Ok(())
 }
+
+/// The task wrote to a pipe or socket without readers: SIGPIPE, to the thread.
+pub fn send_sigpipe(cx: &mut CurrentTask<'_>) {
+    cx.task.signals.pending.fetch_or(1 << (libc::SIGPIPE - 1), Ordering::SeqCst);
+}

@@ -1,0 +1,275 @@
+//! A CPU: the right of one thread to drive stubs, one for each space it ran in.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use libc::pid_t;
+use platform::{Access, AddressSpace, ArchState, Cpu, Exit, Kicker, Prot, UserRegs};
+
+use crate::decode::{Stop, decode};
+use crate::fpu::FpuSlot;
+use crate::kick::KickState;
+use crate::layout::MAX_COMMANDS;
+use crate::master::{clone_from, map_commands};
+use crate::platform_impl::Shared;
+use crate::space::{Command, Known, PtraceSpace};
+use crate::stub::{StubProcess, inject, regs_at, result};
+use crate::sys;
+
+/// Emptied stubs kept for the next space.
+const POOL: usize = 4;
+
+struct Stub {
+    process: Arc<StubProcess>,
+    fpu: FpuSlot,
+    space: std::sync::Weak<dyn AddressSpace>,
+}
+
+/// A CPU.
+pub struct PtraceCpu {
+    shared: Arc<Shared>,
+    index: usize,
+    kick: Arc<KickState>,
+    /// A stub that never runs guest code: the one this CPU's others are cloned from.
+    seed: StubProcess,
+    stubs: HashMap<u64, Stub>,
+    pool: Vec<Stub>,
+    /// Room for one FPU state.
+    area: Vec<u8>,
+}
+
+fn broken(reason: &'static str, e: &io::Error) -> Exit {
+    Exit::Broken { reason, errno: e.raw_os_error().unwrap_or(0) }
+}
+
+impl PtraceCpu {
+    /// Makes the calling thread CPU `index`, and pins it.
+    ///
+    /// # Errors
+    /// What ptrace and clone say.
+    pub fn new(shared: Arc<Shared>, index: usize) -> io::Result<Self> {
+        let layout = shared.master.layout();
+        let seed = shared.master.with(|stub| stub.clone_stub())?;
+        map_commands(seed.pid(), layout, index)?;
+        sys::set_regs(seed.pid(), &regs_at(layout.clone_loop()))?;
+        if let Some(core) = shared.core(index) {
+            // A worker and its stubs take turns: on one core a switch is a context switch, on two a wake-up of an
+            // idle core. A host that refuses costs time, nothing else.
+            let pinned = sys::pin(0, core).and_then(|()| sys::pin(seed.pid(), core));
+            pinned.unwrap_or_else(|e| log::warn!("cannot pin CPU {index} to core {core}: {e}"));
+        }
+        let kick = Arc::new(KickState::default());
+        Ok(PtraceCpu { shared, index, kick, seed, stubs: HashMap::new(), pool: Vec::new(), area: Vec::new() })
+    }
+
+    /// The stub of `space`, made or recycled where there is none.
+    fn stub_for(&mut self, space: &PtraceSpace, handle: &Arc<dyn AddressSpace>) -> io::Result<pid_t> {
+        if let Some(stub) = self.stubs.get(&space.id) {
+            return Ok(stub.process.pid());
+        }
+        self.bury();
+        let weak = Arc::downgrade(handle);
+        let stub = match self.pool.pop() {
+            Some(stub) => Stub { space: weak, ..stub },
+            None => Stub { process: Arc::new(clone_from(self.seed.pid())?), fpu: FpuSlot::default(), space: weak },
+        };
+        space.add_view(self.index, stub.process.clone());
+        let pid = stub.process.pid();
+        self.stubs.insert(space.id, stub);
+        Ok(pid)
+    }
+
+    /// Lets go of stubs whose space is gone (its drop has ended them).
+    fn bury(&mut self) {
+        self.stubs.retain(|_, stub| stub.space.strong_count() > 0);
+    }
+
+    /// Makes the injected calls; `false` where the host had no room and the stub was emptied.
+    fn inject(&self, pid: pid_t, commands: &[Command]) -> io::Result<bool> {
+        let layout = self.shared.master.layout();
+        let buffer = self.shared.master.commands(self.index) as *mut Command;
+        for chunk in commands.chunks(MAX_COMMANDS) {
+            // SAFETY: the buffer of this CPU is ours alone, has room for MAX_COMMANDS, and no stub of this CPU runs.
+            unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), buffer, chunk.len()) };
+            let start = layout.commands();
+            let regs = UserRegs { rbx: start, rbp: start + size_of_val(chunk) as u64, ..regs_at(layout.batch()) };
+            match result(inject(pid, layout, &regs)?.rax) {
+                Ok(_) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
+                    self.empty(pid)?;
+                    return Ok(false);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes all guest memory from a stub.
+    fn empty(&self, pid: pid_t) -> io::Result<()> {
+        let args = [0, platform::USER_END, 0, 0, 0, 0];
+        crate::stub::inject_call(pid, self.shared.master.layout(), libc::SYS_munmap, args).map(drop)
+    }
+
+    fn catch_up(&self, space: &PtraceSpace, pid: pid_t, commands: &[Command]) -> Result<(), Exit> {
+        match self.inject(pid, commands) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                space.emptied(self.index);
+                Ok(())
+            }
+            Err(e) => Err(broken("a stub could not map guest memory", &e)),
+        }
+    }
+
+    fn run_in(&mut self, space: &PtraceSpace, pid: pid_t, state: &mut ArchState) -> Exit {
+        let loaded = match self.stubs.get_mut(&space.id) {
+            Some(stub) => stub.fpu.load(&self.shared.format, pid, state, &mut self.area),
+            None => Ok(()),
+        };
+        if let Err(e) = loaded {
+            return broken("a stub refused FPU state", &e);
+        }
+        loop {
+            if let Err(exit) = self.bring_up_to_date(space, pid, state) {
+                return exit;
+            }
+            if self.kick.take() {
+                space.leave(self.index);
+                return Exit::Interrupted;
+            }
+            let stop = self.guest_code(pid, &mut state.regs);
+            space.leave(self.index);
+            let exit = match stop {
+                Ok(Stop::Exit(exit)) => Some(exit),
+                Ok(Stop::Kick) => self.kick.take().then_some(Exit::Interrupted),
+                Ok(Stop::Page { addr, pkey }) => match self.fault(space, pid, &state.regs, addr, pkey) {
+                    Ok(exit) => exit,
+                    Err(exit) => Some(exit),
+                },
+                Err(e) => Some(broken("a stub process was killed", &e)),
+            };
+            if let Some(exit) = exit {
+                return exit;
+            }
+        }
+    }
+
+    /// Injects what is due, loads the registers, and enters.
+    fn bring_up_to_date(&self, space: &PtraceSpace, pid: pid_t, state: &ArchState) -> Result<(), Exit> {
+        loop {
+            let regs = loadable(&state.regs);
+            sys::set_regs(pid, &regs).map_err(|e| broken("a stub refused registers", &e))?;
+            let due = space.enter(self.index, &self.shared.master, &self.shared.files);
+            match due.map_err(|e| broken("a file could not be handed to the stubs", &e))? {
+                None => return Ok(()),
+                Some(commands) => self.catch_up(space, pid, &commands)?,
+            }
+        }
+    }
+
+    /// Runs guest code to its next stop.
+    fn guest_code(&self, pid: pid_t, regs: &mut UserRegs) -> io::Result<Stop> {
+        sys::resume(sys::SYSEMU, pid)?;
+        let status = crate::stub::wait_stop(pid)?;
+        sys::get_regs(pid, regs)?;
+        Ok(decode(pid, &self.shared.format, status, regs))
+    }
+
+    /// A page fault: brings the stub up to date if it was behind, else tells the kernel.
+    fn fault(
+        &self,
+        space: &PtraceSpace,
+        pid: pid_t,
+        regs: &UserRegs,
+        addr: u64,
+        pkey: bool,
+    ) -> Result<Option<Exit>, Exit> {
+        let known = space.explain(self.index, addr, &self.shared.master, &self.shared.files);
+        let prot = match known.map_err(|e| broken("a file could not be handed to the stubs", &e))? {
+            Known::Behind(commands) => {
+                self.catch_up(space, pid, &commands)?;
+                return Ok(None);
+            }
+            Known::Mapped(prot) => Some(prot),
+            Known::Missing => None,
+        };
+        Ok(Some(Exit::Fault { addr, access: access(regs, addr, prot), pkey }))
+    }
+}
+
+/// What the access was. The host tells the address but not the error code, so: at rip it is a fetch, unless the page
+/// may be executed; on a page that can be read it is a store; on a page that is not there it is told as a load, and
+/// if it was a store, the retry will fault again on a page that can be read.
+fn access(regs: &UserRegs, addr: u64, prot: Option<Prot>) -> Access {
+    let executable = prot.is_some_and(|p| p.contains(Prot::EXEC));
+    // An instruction that begins at the end of a page and goes on in the next.
+    let crossing = addr & abi::PAGE_MASK == 0 && addr.wrapping_sub(regs.rip) < 15;
+    if !executable && (addr == regs.rip || (crossing && prot.is_some())) {
+        return Access::EXEC;
+    }
+    match prot {
+        Some(prot) if prot.contains(Prot::READ) => Access::WRITE,
+        _ => Access::READ,
+    }
+}
+
+/// Registers as the host accepts them: guest code can put any canonical address into a segment base, the kernel's half
+/// included, but ptrace takes only user addresses.
+fn loadable(regs: &UserRegs) -> UserRegs {
+    let base = |b: u64| if b < crate::layout::TASK_END { b } else { 0 };
+    UserRegs { orig_rax: u64::MAX, fs_base: base(regs.fs_base), gs_base: base(regs.gs_base), ..*regs }
+}
+
+impl Cpu for PtraceCpu {
+    fn run(&mut self, handle: &Arc<dyn AddressSpace>, state: &mut ArchState) -> Exit {
+        let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else {
+            return Exit::Broken { reason: "an address space of another platform", errno: 0 };
+        };
+        if self.kick.take() {
+            return Exit::Interrupted;
+        }
+        let pid = match self.stub_for(space, handle) {
+            Ok(pid) => pid,
+            Err(e) => return broken("no stub process for an address space", &e),
+        };
+        self.kick.begin(pid);
+        let exit = self.run_in(space, pid, state);
+        self.kick.end();
+        exit
+    }
+
+    fn save_fpu(&mut self, handle: &Arc<dyn AddressSpace>, state: &mut ArchState) {
+        let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
+        if let Some(stub) = self.stubs.get_mut(&space.id) {
+            let pid = stub.process.pid();
+            if let Err(e) = stub.fpu.save(&self.shared.format, pid, state, &mut self.area) {
+                log::error!("cannot read FPU state from a stub: {e}");
+            }
+        }
+    }
+
+    fn kicker(&self) -> Arc<dyn Kicker> {
+        self.kick.clone()
+    }
+
+    fn forget(&mut self, handle: &Arc<dyn AddressSpace>) {
+        let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
+        let Some(mut stub) = self.stubs.remove(&space.id) else { return };
+        space.remove_view(self.index);
+        if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
+            stub.fpu.clear();
+            self.pool.push(stub);
+        }
+    }
+}
+
+impl Drop for PtraceCpu {
+    fn drop(&mut self) {
+        for stub in self.stubs.values() {
+            stub.process.end();
+        }
+        self.shared.give_back(self.index);
+    }
+}

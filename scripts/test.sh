@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# All checks and tests, in the order of what fails fastest. Every step runs even if one before it failed; the last line
+# counts. NANOVISOR_SOAK=1 samples nothing. With arguments, only the named steps:
+#   scripts/test.sh [lint|unit|integration|emulated]...
+# A missing /dev/kvm or missing root is a failure in CI (CI=true) and a message elsewhere.
+source "$(dirname "$0")/lib.sh"
+cd "$REPO"
+
+log="$(mktemp "${TMPDIR:-/tmp}/nanovisor-test.XXXXXX")"
+trap 'rm -f "$log"' EXIT
+failed=()
+skipped=0
+
+step() {
+    local name="$1" start=$SECONDS
+    shift
+    say "$name"
+    # Not `if step`: a function called in a condition runs without errexit.
+    set +e
+    (set -e; "$@") 2>&1 | tee -a "$log"
+    local status=${PIPESTATUS[0]}
+    set -e
+    [[ $status -eq 0 ]] || failed+=("$name")
+    say "$name: $([[ $status -eq 0 ]] && echo ok || echo FAILED) in $((SECONDS - start)) s"
+}
+
+lint() { scripts/lint.sh; }
+
+unit() { cargo test --workspace --locked --exclude nanovisor-tests --no-fail-fast; }
+
+integration() {
+    [[ -n "${NANOVISOR_BIN:-}" ]] || cargo build --release --locked -p runtime
+    local image rootfs
+    image="$(scripts/build-rootfs.sh image)"
+    rootfs="$(scripts/build-rootfs.sh dir)"
+    NANOVISOR_BIN="$NANOVISOR" NANOVISOR_IMAGE="$image" NANOVISOR_ROOTFS="$rootfs" \
+        cargo test --locked -p nanovisor-tests --no-fail-fast
+}
+
+emulated() { scripts/test-emulated.sh; }
+
+need_root() {
+    [[ $EUID -eq 0 ]] && return
+    skip_or_fail "not root: a root file system, namespaces and cgroups need it"
+    return 1
+}
+
+[[ -r /dev/kvm && -w /dev/kvm ]] || {
+    skip_or_fail "no usable /dev/kvm: the kvm platform is tested in the emulated machine only"
+    export NANOVISOR_NO_KVM=1
+}
+
+[[ $# -gt 0 ]] || set -- lint unit integration emulated
+for name in "$@"; do
+    case "$name" in
+    lint | unit | emulated) step "$name" "$name" ;;
+    integration) if need_root; then step integration integration; else skipped=$((skipped + 1)); fi ;;
+    *) die "unknown step '$name': lint, unit, integration or emulated" ;;
+    esac
+done
+
+# cargo's own lines, one a test binary, summed.
+read -r passed broken ignored < <(awk '/^test result: / {
+    for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) s += $i }
+} END { print p + 0, f + 0, s + 0 }' "$log")
+echo
+[[ ${#failed[@]} -eq 0 ]] || echo "failed steps: ${failed[*]}"
+# A failed step that is no test binary (lint, a build) counts as one failure.
+[[ ${#failed[@]} -eq 0 || $broken -gt 0 ]] || broken=${#failed[@]}
+echo "$passed passed, $broken failed, $((ignored + skipped)) skipped"
+[[ ${#failed[@]} -eq 0 && $broken -eq 0 ]]

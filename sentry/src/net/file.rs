@@ -1,0 +1,101 @@
+//! A socket as an open file.
+
+use std::sync::Arc;
+
+use abi::{Errno, Timespec, UserAddr};
+
+use crate::fs::anon;
+use crate::kernel::op::{SyscallResult, ok};
+use crate::kernel::task::CurrentTask;
+use crate::kernel::wait::{Events, WaitQueue};
+use crate::net::control::Control;
+use crate::net::socket::{MsgFlags, Socket};
+use crate::sync::{Level, Mutex};
+use crate::vfs::{Attr, FileDescription, FileOps, FileType, IoSink, IoSource, OpenFlags};
+
+/// Options that all sockets have and only the socket layer looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// SO_RCVTIMEO, nanoseconds; `None` waits forever.
+    pub receive: Option<i64>,
+    /// SO_SNDTIMEO.
+    pub send: Option<i64>,
+}
+
+/// What a socket's description holds.
+pub struct SocketFile {
+    /// The socket.
+    pub socket: Arc<dyn Socket>,
+    /// Timeouts of its waiting calls.
+    pub timeouts: Mutex<Timeouts>,
+    attr: Attr,
+}
+
+impl SocketFile {
+    /// `socket` as an open file.
+    #[must_use]
+    pub fn open(socket: Arc<dyn Socket>, flags: OpenFlags, now: i64) -> Arc<FileDescription> {
+        let attr = anon::attr(FileType::Socket, 0o777, anon::next_ino(), Timespec::from_nanos(now));
+        let timeouts = Mutex::new(Level::Leaf, Timeouts::default());
+        let file = SocketFile { socket, timeouts, attr };
+        FileDescription::anonymous(Arc::new(file), flags.difference(OpenFlags::CLOEXEC) | OpenFlags::RDWR)
+    }
+
+    /// The socket behind an open file.
+    ///
+    /// # Errors
+    /// `ENOTSOCK`.
+    pub fn of(file: &FileDescription) -> Result<&SocketFile, Errno> {
+        file.ops.as_any().downcast_ref::<SocketFile>().ok_or(Errno::ENOTSOCK)
+    }
+}
+
+impl FileOps for SocketFile {
+    fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
+        self.socket.recv(dst, MsgFlags::default()).map(|r| r.len)
+    }
+
+    fn write(&self, _file: &FileDescription, src: &mut IoSource<'_>, _offset: u64) -> Result<usize, Errno> {
+        self.socket.send(src, None, &mut Control::default(), MsgFlags::default())
+    }
+
+    fn poll(&self, _file: &FileDescription) -> Events {
+        self.socket.poll()
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(self.socket.wait_queue())
+    }
+
+    fn ioctl(&self, cx: &mut CurrentTask<'_>, _file: &FileDescription, cmd: u32, arg: UserAddr) -> SyscallResult {
+        if u64::from(cmd) != libc::FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        if self.socket.is_listening() {
+            return Err(Errno::EINVAL);
+        }
+        let n = i32::try_from(self.socket.readable_bytes()).map_err(|_| Errno::EOVERFLOW)?;
+        cx.mm()?.write_obj(arg, &n)?;
+        ok()
+    }
+
+    fn allocate(&self, _file: &FileDescription, _mode: u32, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno::ESPIPE)
+    }
+
+    fn attr(&self) -> Option<Attr> {
+        Some(self.attr)
+    }
+
+    fn release(&self, _file: &FileDescription) {
+        self.socket.close();
+    }
+
+    fn describe(&self) -> String {
+        format!("socket:[{}]", self.attr.key.ino)
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
