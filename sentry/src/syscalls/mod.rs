@@ -9,9 +9,11 @@ pub mod epoll;
 pub mod event;
 pub mod fd;
 pub mod fs_at;
+pub mod fs_attr;
 pub mod fs_dir;
 pub mod fs_open;
 pub mod fs_stat;
+pub mod fs_xattr;
 pub mod poll;
 pub mod read_write;
 pub mod socket;
@@ -80,9 +82,11 @@ const FAMILIES: &[&[Syscall]] = &[
     epoll::TABLE,
     event::TABLE,
     fd::TABLE,
+    fs_attr::TABLE,
     fs_dir::TABLE,
     fs_open::TABLE,
     fs_stat::TABLE,
+    fs_xattr::TABLE,
     poll::TABLE,
     read_write::TABLE,
     socket::TABLE,
