@@ -27,6 +27,7 @@ use crate::kernel::reactor::Reactor;
 use crate::kernel::sched::{Scheduler, TIME_SLICE};
 use crate::kernel::task::Task;
 use crate::kernel::timers::{TimerHandle, TimerTarget, Timers};
+use crate::loader::vdso::Vdso;
 use crate::sync::{Level, Mutex};
 use crate::syscalls::SyscallTable;
 
@@ -54,6 +55,8 @@ pub struct Kernel {
     pub vfs: crate::vfs::Vfs,
     /// Drivers of character devices.
     pub devices: crate::fs::dev::DeviceRegistry,
+    /// The vDSO and its clock page.
+    pub vdso: Vdso,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
@@ -126,6 +129,7 @@ impl Kernel {
                 options,
                 vfs: crate::vfs::Vfs::new(),
                 devices: crate::fs::dev::DeviceRegistry::default(),
+                vdso: Vdso::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),

@@ -67,6 +67,15 @@ pub trait Mappable: Send + Sync {
     /// Identity for futex keys and `/proc/PID/maps`: device and inode number.
     fn key(&self) -> crate::vfs::InodeKey;
 
+    /// Frees the frames of `range`, which read as zeros from then on (`madvise(MADV_REMOVE)`). No lock of an address
+    /// space is held.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the file has no holes.
+    fn punch(&self, _range: FileRange) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// What `msync(MS_SYNC)` does.
     ///
     /// # Errors

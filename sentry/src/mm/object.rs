@@ -442,6 +442,10 @@ impl Mappable for MemoryObject {
     fn key(&self) -> InodeKey {
         self.key
     }
+
+    fn punch(&self, range: FileRange) -> Result<(), Errno> {
+        MemoryObject::punch(self, range.start, range.end.saturating_sub(range.start))
+    }
 }
 
 impl Drop for MemoryObject {

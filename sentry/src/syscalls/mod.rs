@@ -14,6 +14,7 @@ pub mod fs_dir;
 pub mod fs_open;
 pub mod fs_stat;
 pub mod fs_xattr;
+pub mod mm;
 pub mod poll;
 pub mod read_write;
 pub mod socket;
@@ -87,6 +88,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fs_open::TABLE,
     fs_stat::TABLE,
     fs_xattr::TABLE,
+    mm::TABLE,
     poll::TABLE,
     read_write::TABLE,
     socket::TABLE,
