@@ -1,14 +1,25 @@
 //! The kernel proper: tasks and who runs them, signals, time, identity.
 
 pub mod clock;
+pub mod clone;
 pub mod creds;
+pub mod exec;
+pub mod exit;
+pub mod futex;
+pub mod limits;
 pub mod op;
+pub mod pidfd;
 pub mod pids;
+pub mod random;
 pub mod reactor;
+pub mod reap;
 pub mod sched;
+pub mod seams;
+pub mod session;
 pub mod signal;
 pub mod task;
 pub mod thread_group;
+pub mod timer_set;
 pub mod timers;
 pub mod wait;
 pub mod worker;
@@ -57,6 +68,14 @@ pub struct Kernel {
     pub unix: crate::net::unix::address::UnixNames,
     /// The console, where there is one.
     pub console: OnceLock<Arc<dyn Console>>,
+    /// Futex waiters.
+    pub futexes: futex::Futexes,
+    /// Random bytes.
+    pub random: random::Random,
+    /// Controlling terminals.
+    pub sessions: session::Sessions,
+    /// Signals queued in all queues (RLIMIT_SIGPENDING).
+    pub queued_signals: signal::queue::Counter,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -123,6 +142,10 @@ impl Kernel {
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),
+                futexes: futex::Futexes::default(),
+                random: random::Random,
+                sessions: session::Sessions::default(),
+                queued_signals: signal::queue::Counter::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }
