@@ -37,6 +37,7 @@ use crate::kernel::reactor::Reactor;
 use crate::kernel::sched::{Scheduler, TIME_SLICE};
 use crate::kernel::task::Task;
 use crate::kernel::timers::{TimerHandle, TimerTarget, Timers};
+use crate::loader::vdso::Vdso;
 use crate::sync::{Level, Mutex};
 use crate::syscalls::SyscallTable;
 
@@ -60,6 +61,8 @@ pub struct Kernel {
     pub syscalls: SyscallTable,
     /// What the sandbox was started with that stays interesting.
     pub options: Options,
+    /// The vDSO and its clock page.
+    pub vdso: Vdso,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
@@ -138,6 +141,7 @@ impl Kernel {
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
                 options,
+                vdso: Vdso::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),

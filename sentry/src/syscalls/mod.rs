@@ -11,6 +11,7 @@ pub mod exec;
 pub mod fd;
 pub mod futex;
 pub mod misc;
+pub mod mm;
 pub mod poll;
 pub mod process;
 pub mod read_write;
@@ -85,6 +86,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fd::TABLE,
     futex::TABLE,
     misc::TABLE,
+    mm::TABLE,
     poll::TABLE,
     process::TABLE,
     read_write::TABLE,
