@@ -14,7 +14,6 @@ pub mod random;
 pub mod reactor;
 pub mod reap;
 pub mod sched;
-pub mod seams;
 pub mod session;
 pub mod signal;
 pub mod task;
