@@ -14,11 +14,13 @@ use crate::kernel::creds::{Capabilities, Creds};
 use crate::kernel::exit;
 use crate::kernel::limits::{Limit, resource};
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
+use crate::kernel::random;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::task::{CurrentTask, Restart, Task, TaskShared, flags};
 use crate::kernel::wait::WaitGuard;
 use crate::loader::{self, ExecIds, ExecRequest, Loaded};
 use crate::mm::Mm;
+use crate::syscalls::fs_open::open_exec;
 use crate::vfs::{FdNum, FdTable, FileDescription};
 
 /// `SECBIT_NOROOT`, `SECBIT_KEEP_CAPS`.
@@ -112,32 +114,23 @@ fn prepare(
     let mm = Mm::new(&kernel)?;
     let limits = *cx.task.group.limits.lock();
     mm.set_limits(limits.for_memory(&old));
-    let mut random = [0; 16];
-    kernel.random.fill(&mut random);
-    let aslr = std::array::from_fn(|_| kernel.random.next_u64());
+    let mut seed = [0; 16];
+    random::fill(&mut seed);
+    let aslr = std::array::from_fn(|_| random::next_u64());
     let comm = comm_of(&path);
     let mut decided = (Creds::clone(&old), false);
-    let mut open = |path: &[u8]| open_program(cx, FdNum(libc::AT_FDCWD), path, 0);
+    let mut open = |path: &[u8]| open_exec(cx, FdNum(libc::AT_FDCWD), path, 0);
     let mut ids = |file: &Arc<FileDescription>| {
         decided = exec_creds(&old, file);
         let (creds, secure) = (&decided.0, decided.1);
         ExecIds { uid: creds.uid[0], euid: creds.euid(), gid: creds.gid[0], egid: creds.egid(), secure }
     };
     let stack_limit = limits.get(resource::STACK).map_or(8 << 20, |l| l.soft);
-    let request = ExecRequest { file, path, argv, envp, random, aslr, stack_limit, open: &mut open, ids: &mut ids };
+    let request =
+        ExecRequest { file, path, argv, envp, random: seed, aslr, stack_limit, open: &mut open, ids: &mut ids };
     let loaded = loader::load(&kernel, &mm, request)?;
     let (creds, secure) = decided;
     Ok(Prepared { mm, loaded, creds: Arc::new(creds), secure, comm })
-}
-
-/// Opens a program or an interpreter for execution.
-fn open_program(
-    _cx: &mut CurrentTask<'_>,
-    _dir: FdNum,
-    _path: &[u8],
-    _flags: i32,
-) -> Result<Arc<FileDescription>, Errno> {
-    Err(Errno::ENOENT)
 }
 
 /// `execveat(2)`, arguments read.
@@ -148,11 +141,11 @@ pub fn execve(
     cx: &mut CurrentTask<'_>,
     dir: FdNum,
     path: &[u8],
-    flags: i32,
+    flags: u32,
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> SyscallResult {
-    let file = open_program(cx, dir, path, flags)?;
+    let file = open_exec(cx, dir, path, flags)?;
     let prepared = prepare(cx, file, exec_name(dir, path), argv, envp)?;
     dethread(cx)?;
     Ok(Flow::Block(Box::new(ExecOp { prepared: Some(prepared) })))
@@ -165,7 +158,7 @@ pub fn execve(
 /// As execve(2).
 pub fn exec_first(cx: &mut CurrentTask<'_>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<(), Errno> {
     let dir = FdNum(libc::AT_FDCWD);
-    let file = open_program(cx, dir, path, 0)?;
+    let file = open_exec(cx, dir, path, 0)?;
     let prepared = prepare(cx, file, path.to_vec(), argv, envp)?;
     commit(cx, prepared);
     Ok(())

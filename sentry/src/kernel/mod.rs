@@ -62,6 +62,10 @@ pub struct Kernel {
     pub options: Options,
     /// The vDSO and its clock page.
     pub vdso: Vdso,
+    /// The tree: mounts and names.
+    pub vfs: crate::vfs::Vfs,
+    /// Drivers of character devices.
+    pub devices: crate::fs::dev::DeviceRegistry,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
@@ -72,8 +76,6 @@ pub struct Kernel {
     pub console: OnceLock<Arc<dyn Console>>,
     /// Futex waiters.
     pub futexes: futex::Futexes,
-    /// Random bytes.
-    pub random: random::Random,
     /// Controlling terminals.
     pub sessions: session::Sessions,
     /// Signals queued in all queues (RLIMIT_SIGPENDING).
@@ -141,12 +143,13 @@ impl Kernel {
                 syscalls: SyscallTable::new(),
                 options,
                 vdso: Vdso::default(),
+                vfs: crate::vfs::Vfs::new(),
+                devices: crate::fs::dev::DeviceRegistry::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),
                 futexes: futex::Futexes::default(),
-                random: random::Random,
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
                 exit: OnceLock::new(),

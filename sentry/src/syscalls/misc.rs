@@ -152,7 +152,7 @@ fn getrandom(cx: &mut CurrentTask<'_>, buf: UserAddr, len: usize, flags: u32) ->
     while done < len {
         let mut chunk = [0u8; 4096];
         let n = (len - done).min(chunk.len());
-        cx.kernel().random.fill(&mut chunk[..n]);
+        crate::kernel::random::fill(&mut chunk[..n]);
         let at = buf.checked_add(done as u64).ok_or(Errno::EFAULT)?;
         if let Err(errno) = mm.write_bytes(at, &chunk[..n]) {
             return if done > 0 { Ok(Flow::Return(done as u64)) } else { Err(errno) };
