@@ -1,14 +1,24 @@
 //! The kernel proper: tasks and who runs them, signals, time, identity.
 
 pub mod clock;
+pub mod clone;
 pub mod creds;
+pub mod exec;
+pub mod exit;
+pub mod futex;
+pub mod limits;
 pub mod op;
+pub mod pidfd;
 pub mod pids;
+pub mod random;
 pub mod reactor;
+pub mod reap;
 pub mod sched;
+pub mod session;
 pub mod signal;
 pub mod task;
 pub mod thread_group;
+pub mod timer_set;
 pub mod timers;
 pub mod wait;
 pub mod worker;
@@ -52,6 +62,10 @@ pub struct Kernel {
     pub options: Options,
     /// The vDSO and its clock page.
     pub vdso: Vdso,
+    /// The tree: mounts and names.
+    pub vfs: crate::vfs::Vfs,
+    /// Drivers of character devices.
+    pub devices: crate::fs::dev::DeviceRegistry,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
@@ -60,6 +74,12 @@ pub struct Kernel {
     pub unix: crate::net::unix::address::UnixNames,
     /// The console, where there is one.
     pub console: OnceLock<Arc<dyn Console>>,
+    /// Futex waiters.
+    pub futexes: futex::Futexes,
+    /// Controlling terminals.
+    pub sessions: session::Sessions,
+    /// Signals queued in all queues (RLIMIT_SIGPENDING).
+    pub queued_signals: signal::queue::Counter,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -122,11 +142,16 @@ impl Kernel {
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
                 options,
+                vfs: crate::vfs::Vfs::new(),
+                devices: crate::fs::dev::DeviceRegistry::default(),
                 vdso: Vdso::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),
+                futexes: futex::Futexes::default(),
+                sessions: session::Sessions::default(),
+                queued_signals: signal::queue::Counter::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }

@@ -7,12 +7,24 @@ pub mod args;
 pub mod deadline;
 pub mod epoll;
 pub mod event;
+pub mod exec;
 pub mod fd;
+pub mod fs_at;
+pub mod fs_attr;
+pub mod fs_dir;
+pub mod fs_open;
+pub mod fs_stat;
+pub mod fs_xattr;
+pub mod futex;
+pub mod misc;
 pub mod mm;
 pub mod poll;
+pub mod process;
 pub mod read_write;
+pub mod signal;
 pub mod socket;
 pub mod trace;
+pub mod wait;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,11 +88,22 @@ macro_rules! syscall_table {
 const FAMILIES: &[&[Syscall]] = &[
     epoll::TABLE,
     event::TABLE,
+    exec::TABLE,
     fd::TABLE,
+    fs_attr::TABLE,
+    fs_dir::TABLE,
+    fs_open::TABLE,
+    fs_stat::TABLE,
+    fs_xattr::TABLE,
+    futex::TABLE,
+    misc::TABLE,
     mm::TABLE,
     poll::TABLE,
+    process::TABLE,
     read_write::TABLE,
+    signal::TABLE,
     socket::TABLE,
+    wait::TABLE,
     // Keep one entry a line.
 ];
 
