@@ -94,7 +94,11 @@ impl PtraceCpu {
             unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), buffer, chunk.len()) };
             let start = layout.commands();
             let regs = UserRegs { rbx: start, rbp: start + size_of_val(chunk) as u64, ..regs_at(layout.batch()) };
-            match result(inject(pid, layout, &regs)?.rax) {
+            let done = inject(pid, layout, &regs);
+            // The stub can read the buffer, and so can the next guest: leave it nothing of other spaces.
+            // SAFETY: as above.
+            unsafe { std::ptr::write_bytes(buffer, 0, chunk.len()) };
+            match result(done?.rax) {
                 Ok(_) => {}
                 Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
                     self.empty(pid)?;
