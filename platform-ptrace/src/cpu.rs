@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::pid_t;
 use platform::{Access, AddressSpace, ArchState, Cpu, Exit, Kicker, Prot, UserRegs};
@@ -13,12 +14,10 @@ use crate::kick::KickState;
 use crate::layout::MAX_COMMANDS;
 use crate::master::{clone_from, map_commands};
 use crate::platform_impl::Shared;
-use crate::space::{Command, Known, PtraceSpace};
+use crate::space::{Command, Known, POOL, PtraceSpace};
+use crate::store::is_store;
 use crate::stub::{StubProcess, inject, regs_at, result};
 use crate::sys;
-
-/// Emptied stubs kept for the next space.
-const POOL: usize = 4;
 
 struct Stub {
     process: Arc<StubProcess>,
@@ -35,6 +34,8 @@ pub struct PtraceCpu {
     seed: StubProcess,
     stubs: HashMap<u64, Stub>,
     pool: Vec<Stub>,
+    /// Stubs whose space was dropped on this thread, not buried yet.
+    idle: Arc<AtomicUsize>,
     /// Room for one FPU state.
     area: Vec<u8>,
 }
@@ -60,7 +61,16 @@ impl PtraceCpu {
             pinned.unwrap_or_else(|e| log::warn!("cannot pin CPU {index} to core {core}: {e}"));
         }
         let kick = Arc::new(KickState::default());
-        Ok(PtraceCpu { shared, index, kick, seed, stubs: HashMap::new(), pool: Vec::new(), area: Vec::new() })
+        Ok(PtraceCpu {
+            shared,
+            index,
+            kick,
+            seed,
+            stubs: HashMap::new(),
+            pool: Vec::new(),
+            idle: Arc::default(),
+            area: Vec::new(),
+        })
     }
 
     /// The stub of `space`, made or recycled where there is none.
@@ -74,15 +84,30 @@ impl PtraceCpu {
             Some(stub) => Stub { space: weak, ..stub },
             None => Stub { process: Arc::new(clone_from(self.seed.pid())?), fpu: FpuSlot::default(), space: weak },
         };
-        space.add_view(self.index, stub.process.clone());
+        space.add_view(self.index, stub.process.clone(), self.idle.clone());
         let pid = stub.process.pid();
         self.stubs.insert(space.id, stub);
         Ok(pid)
     }
 
-    /// Lets go of stubs whose space is gone (its drop has ended them).
+    /// Lets go of stubs whose space is gone: its drop has ended them, or left a few here for another use.
     fn bury(&mut self) {
-        self.stubs.retain(|_, stub| stub.space.strong_count() > 0);
+        let dead: Vec<u64> =
+            self.stubs.iter().filter(|(_, stub)| stub.space.strong_count() == 0).map(|(&id, _)| id).collect();
+        for id in dead {
+            if let Some(stub) = self.stubs.remove(&id).filter(|stub| !stub.process.is_ended()) {
+                self.recycle(stub);
+            }
+        }
+        self.idle.store(0, Ordering::Relaxed);
+    }
+
+    /// Keeps an unused stub, emptied, or ends it.
+    fn recycle(&mut self, mut stub: Stub) {
+        if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
+            stub.fpu.clear();
+            self.pool.push(stub);
+        }
     }
 
     /// Makes the injected calls; `false` where the host had no room and the stub was emptied.
@@ -199,13 +224,21 @@ impl PtraceCpu {
             Known::Mapped(prot) => Some(prot),
             Known::Missing => None,
         };
-        Ok(Some(Exit::Fault { addr, access: access(regs, addr, prot), pkey }))
+        let mut access = access(regs, addr, prot);
+        if prot.is_none() && access == Access::READ {
+            let mut code = [0; 15];
+            let len = space.fetch(regs.rip, &mut code);
+            if is_store(&code[..len], regs, addr) {
+                access = Access::WRITE;
+            }
+        }
+        Ok(Some(Exit::Fault { addr, access, pkey }))
     }
 }
 
 /// What the access was. The host tells the address but not the error code, so: at rip it is a fetch, unless the page
-/// may be executed; on a page that can be read it is a store; on a page that is not there it is told as a load, and
-/// if it was a store, the retry will fault again on a page that can be read.
+/// may be executed; on a page that can be read it is a store; on a page that is not there it is a load, until
+/// the instruction was looked at.
 fn access(regs: &UserRegs, addr: u64, prot: Option<Prot>) -> Access {
     let executable = prot.is_some_and(|p| p.contains(Prot::EXEC));
     // An instruction that begins at the end of a page and goes on in the next.
@@ -260,12 +293,9 @@ impl Cpu for PtraceCpu {
 
     fn forget(&mut self, handle: &Arc<dyn AddressSpace>) {
         let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
-        let Some(mut stub) = self.stubs.remove(&space.id) else { return };
+        let Some(stub) = self.stubs.remove(&space.id) else { return };
         space.remove_view(self.index);
-        if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
-            stub.fpu.clear();
-            self.pool.push(stub);
-        }
+        self.recycle(stub);
     }
 }
 
