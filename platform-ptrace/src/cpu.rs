@@ -34,6 +34,8 @@ pub struct PtraceCpu {
     seed: StubProcess,
     stubs: HashMap<u64, Stub>,
     pool: Vec<Stub>,
+    /// FPU states of stubs that had to make room, by space.
+    evicted: HashMap<u64, (std::sync::Weak<dyn AddressSpace>, FpuSlot)>,
     /// Stubs whose space was dropped on this thread, not buried yet.
     idle: Arc<AtomicUsize>,
     /// Room for one FPU state.
@@ -68,6 +70,7 @@ impl PtraceCpu {
             seed,
             stubs: HashMap::new(),
             pool: Vec::new(),
+            evicted: HashMap::new(),
             idle: Arc::default(),
             area: Vec::new(),
         })
@@ -80,14 +83,44 @@ impl PtraceCpu {
         }
         self.bury();
         let weak = Arc::downgrade(handle);
-        let stub = match self.pool.pop() {
-            Some(stub) => Stub { space: weak, ..stub },
-            None => Stub { process: Arc::new(clone_from(self.seed.pid())?), fpu: FpuSlot::default(), space: weak },
+        let process = match self.pool.pop() {
+            Some(stub) => stub.process,
+            None => Arc::new(self.clone_seed()?),
         };
+        let fpu = self.evicted.remove(&space.id).map(|(_, fpu)| fpu).unwrap_or_default();
+        let stub = Stub { process, fpu, space: weak };
         space.add_view(self.index, stub.process.clone(), self.idle.clone());
         let pid = stub.process.pid();
         self.stubs.insert(space.id, stub);
         Ok(pid)
+    }
+
+    /// A new stub. Where the host has no room for one more process, others of this CPU make room: they are caches.
+    fn clone_seed(&mut self) -> io::Result<StubProcess> {
+        loop {
+            match clone_from(self.seed.pid()) {
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) && self.evict() => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Ends some stubs, keeping the FPU states in them; `false` where there is none.
+    fn evict(&mut self) -> bool {
+        let victims: Vec<u64> = self.stubs.keys().copied().take(16).collect();
+        for &id in &victims {
+            let Some(mut stub) = self.stubs.remove(&id) else { continue };
+            let Some(handle) = stub.space.upgrade() else { continue };
+            if let Some(space) = (*handle).as_any().downcast_ref::<PtraceSpace>() {
+                space.remove_view(self.index);
+            }
+            if stub.fpu.displace(&self.shared.format, stub.process.pid(), &mut self.area).is_ok()
+                && !stub.fpu.is_empty()
+            {
+                self.evicted.insert(id, (stub.space, stub.fpu));
+            }
+        }
+        !victims.is_empty()
     }
 
     /// Lets go of stubs whose space is gone: its drop has ended them, or left a few here for another use.
@@ -99,13 +132,13 @@ impl PtraceCpu {
                 self.recycle(stub);
             }
         }
+        self.evicted.retain(|_, (space, _)| space.strong_count() > 0);
         self.idle.store(0, Ordering::Relaxed);
     }
 
     /// Keeps an unused stub, emptied, or ends it.
-    fn recycle(&mut self, mut stub: Stub) {
+    fn recycle(&mut self, stub: Stub) {
         if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
-            stub.fpu.clear();
             self.pool.push(stub);
         }
     }
@@ -279,6 +312,9 @@ impl Cpu for PtraceCpu {
 
     fn save_fpu(&mut self, handle: &Arc<dyn AddressSpace>, state: &mut ArchState) {
         let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
+        if let Some((_, fpu)) = self.evicted.get_mut(&space.id) {
+            fpu.take_displaced(state);
+        }
         if let Some(stub) = self.stubs.get_mut(&space.id) {
             let pid = stub.process.pid();
             if let Err(e) = stub.fpu.save(&self.shared.format, pid, state, &mut self.area) {
@@ -293,6 +329,7 @@ impl Cpu for PtraceCpu {
 
     fn forget(&mut self, handle: &Arc<dyn AddressSpace>) {
         let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
+        self.evicted.remove(&space.id);
         let Some(stub) = self.stubs.remove(&space.id) else { return };
         space.remove_view(self.index);
         self.recycle(stub);
