@@ -79,6 +79,21 @@ pub fn beyond_user_end(lab: &Lab) {
     guest.syscall();
 }
 
+/// A call into the host's vsyscall page is a fetch fault with the stack as the call left it: nothing was served.
+pub fn vsyscall_page(lab: &Lab) {
+    for entry in [0xffff_ffff_ff60_0000u64, 0xffff_ffff_ff60_0400, 0xffff_ffff_ff60_0800] {
+        // call rax
+        let mut guest = lab.guest(&Asm::new().set(Reg::Rax, entry).raw(&[0xff, 0xd0]).syscall());
+        let rsp = guest.state.regs.rsp;
+        assert_eq!(guest.run(), Exit::Fault { addr: entry, access: crate::Access::EXEC, pkey: false });
+        assert_eq!((guest.state.regs.rip, guest.state.regs.rsp), (entry, rsp - 8));
+        // As the kernel emulates it: return with a result.
+        guest.state.regs.rip = CODE + 12;
+        guest.state.regs.rsp = rsp;
+        assert_eq!(guest.run(), Exit::Syscall);
+    }
+}
+
 /// A segment base in the kernel's half, set by the guest itself where it can, harms only the guest.
 pub fn kernel_segment_base(lab: &Lab) {
     // mov rax, imm; wrfsbase rax; syscall

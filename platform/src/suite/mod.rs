@@ -32,7 +32,7 @@ macro_rules! platform_suite {
             second_cpu: [remap, unmap, protect, third_thread],
             exceptions: [breakpoint, icebp, invalid_opcode, divide, privileged, non_canonical, single_step,
                 trap_flag_set_by_guest, floating_point, harmless_instructions],
-            gates: [int_0x80, sysenter, compat_segment, beyond_user_end, kernel_segment_base, hostile_registers],
+            gates: [int_0x80, sysenter, compat_segment, beyond_user_end, vsyscall_page, kernel_segment_base, hostile_registers],
             fpu: [kept_across_calls, alternating_tasks, moved_between_cpus, initial_state, set_by_kernel],
             kicks: [before_run, while_spinning, racing_entry],
             spaces: [made_and_dropped, dropped_elsewhere, ten_thousand_ops, more_mappings_than_the_host_allows],
