@@ -8,7 +8,7 @@ use crate::kernel::exec;
 use crate::kernel::op::{Attempt, Op};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::WaitGuard;
-use crate::vfs::{self, IoSink};
+use crate::vfs;
 
 /// Where programs are looked up when the environment has no PATH (`execvp(3)`).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -140,28 +140,4 @@ fn database(cx: &mut CurrentTask<'_>, path: &[u8]) -> Vec<Vec<String>> {
     let content = vfs::read_file(cx, path, MAX_DATABASE).unwrap_or_default();
     let lines = content.split(|b| *b == b'\n').filter(|l| !l.is_empty());
     lines.map(|l| text(l).split(':').map(str::to_owned).collect()).collect()
-}
-
-/// Reads at most `max` bytes of an open file from its start, for the kernel's own use.
-///
-/// # Errors
-/// What the file says.
-pub fn read_all(file: &crate::vfs::FileDescription, max: usize) -> Result<Vec<u8>, Errno> {
-    let mut content = vec![0u8; 4096.min(max)];
-    let mut len = 0;
-    loop {
-        if len == content.len() {
-            if len >= max {
-                return Ok(content);
-            }
-            content.resize((len * 2).min(max), 0);
-        }
-        match file.ops.read(file, &mut IoSink::kernel(&mut content[len..]), len as u64)? {
-            0 => {
-                content.truncate(len);
-                return Ok(content);
-            }
-            n => len += n,
-        }
-    }
 }

@@ -68,7 +68,7 @@ pub fn anonymous_key() -> InodeKey {
 }
 
 fn pages(start: u64, end: u64) -> AddrRange {
-    AddrRange::new(page_down(start), page_up(end).unwrap_or(u64::MAX & !PAGE_MASK))
+    AddrRange::new(page_down(start), page_up(end).unwrap_or(!PAGE_MASK))
 }
 
 impl MemoryObject {
@@ -266,7 +266,7 @@ impl MemoryObject {
         };
         let end = offset.saturating_add(len);
         // Bytes past the end of the file are zero already; the last page goes whole.
-        let end = if end >= size { page_up(end).unwrap_or(u64::MAX & !PAGE_MASK) } else { end };
+        let end = if end >= size { page_up(end).unwrap_or(!PAGE_MASK) } else { end };
         self.clear(offset, end, true);
         Ok(())
     }
@@ -383,7 +383,7 @@ impl Mappable for MemoryObject {
         _access: Access,
     ) -> Result<Vec<Translation>, TranslateError> {
         let mut state = self.state.lock();
-        let end = page_up(state.size).unwrap_or(u64::MAX & !PAGE_MASK);
+        let end = page_up(state.size).unwrap_or(!PAGE_MASK);
         if range.start >= end {
             return Err(TranslateError::Bus);
         }
