@@ -11,6 +11,7 @@ pub mod frame_file;
 pub mod image;
 pub mod memory_file;
 pub mod range_map;
+pub mod tsc;
 
 pub use copy::{Fault, install_fault_handler};
 pub use frame_file::{FileId, FileKind, Frame, FrameFile};

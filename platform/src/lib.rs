@@ -61,6 +61,11 @@ pub trait Platform: Send + Sync {
     /// The system calls that the sandbox process needs for this platform after boot, as data for its filter.
     fn seccomp_rules(&self) -> Vec<SyscallRule>;
 
+    /// Whether a guest's `rdtsc` reads what the host's does, so that a vDSO may count ticks.
+    fn tsc_is_hosts(&self) -> bool {
+        true
+    }
+
     /// Bytes of FPU state that a guest's `xgetbv`/`cpuid` promise (the standard XSAVE format), for signal frames.
     fn xsave_size(&self) -> usize;
 

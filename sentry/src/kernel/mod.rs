@@ -20,6 +20,7 @@ pub mod task;
 pub mod thread_group;
 pub mod timer_set;
 pub mod timers;
+pub mod tsc;
 pub mod wait;
 pub mod worker;
 

@@ -100,7 +100,7 @@ pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) ->
     mm.vmas.write().layout = Layout::random([request.aslr[0], request.aslr[1]], request.stack_limit);
     let images = image::load_program(mm, &request.file, &head, request.open, [request.aslr[2], request.aslr[3]])?;
     let ids = (request.ids)(&request.file);
-    let vdso = kernel.vdso.map(mm);
+    let vdso = kernel.vdso.map(kernel, mm);
     let strings = stack::Strings { execfn: &execfn, argv: &request.argv, envp: &request.envp };
     let facts = stack::Facts {
         ids,
