@@ -136,15 +136,21 @@ impl KvmCpu {
 
     /// One entry into the guest and what came of it.
     fn step(&mut self, space: &Arc<KvmSpace>, regs: &mut UserRegs) -> Step {
-        let reason = self.enter(space, regs);
+        let mut reason = self.enter(space, regs);
+        while reason == Reason::Interrupted {
+            self.vcpu.clear_immediate_exit();
+            if !self.vcpu.has_undelivered_exception() {
+                break;
+            }
+            // The guest raised an exception that KVM was stopped from delivering. It must not hit the next task: let
+            // it reach its stub, which exits at once.
+            reason = self.vcpu.resume();
+        }
         match reason {
             Reason::Io | Reason::Interrupted => {}
             Reason::MemoryFault => return self.memory_fault(space, regs),
             Reason::Other(number) => return self.unexpected(number),
             Reason::Failed(errno) => return Step::Done(Exit::Broken { reason: "KVM_RUN failed", errno }),
-        }
-        if reason == Reason::Interrupted {
-            self.vcpu.clear_immediate_exit();
         }
         let rip = self.vcpu.general().rip;
         let in_page = |page: u64| rip.wrapping_sub(private_va(page)) < PAGE;

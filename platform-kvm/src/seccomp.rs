@@ -16,6 +16,7 @@ const KVM_SET_SREGS: u64 = 0x4138_ae84;
 const KVM_SET_MSRS: u64 = 0x4008_ae89;
 const KVM_GET_XCRS: u64 = 0x8188_aea6;
 const KVM_SET_XCRS: u64 = 0x4188_aea7;
+const KVM_GET_VCPU_EVENTS: u64 = 0x8040_ae9f;
 const KVM_SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 
 /// The rules: ioctls by request; anonymous and shared mappings without execution (a vCPU's page, buffers); the two
@@ -34,6 +35,7 @@ pub fn rules() -> Vec<SyscallRule> {
         KVM_SET_XCRS,
         KVM_SET_DEVICE_ATTR,
         KVM_SET_USER_MEMORY_REGION,
+        KVM_GET_VCPU_EVENTS,
         KVM_GET_XSAVE,
         KVM_GET_XSAVE2,
         KVM_SET_XSAVE,

@@ -249,6 +249,11 @@ impl Vcpu {
         unsafe { std::ptr::write_volatile(self.immediate_exit(), 0) };
     }
 
+    /// Whether KVM holds an exception for the guest that it has not delivered yet (a nested page fault came in between).
+    pub fn has_undelivered_exception(&self) -> bool {
+        self.fd.get_vcpu_events().is_ok_and(|e| e.exception.injected != 0 || e.exception.pending != 0)
+    }
+
     /// Enters only as far as finishing what the last exit began (`immediate_exit`).
     pub fn finish(&mut self) {
         // SAFETY: as above.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::pid_t;
 use platform::{Access, AddressSpace, ArchState, Cpu, Exit, Kicker, Prot, UserRegs};
@@ -13,12 +14,10 @@ use crate::kick::KickState;
 use crate::layout::MAX_COMMANDS;
 use crate::master::{clone_from, map_commands};
 use crate::platform_impl::Shared;
-use crate::space::{Command, Known, PtraceSpace};
+use crate::space::{Command, Known, POOL, PtraceSpace};
+use crate::store::is_store;
 use crate::stub::{StubProcess, inject, regs_at, result};
 use crate::sys;
-
-/// Emptied stubs kept for the next space.
-const POOL: usize = 4;
 
 struct Stub {
     process: Arc<StubProcess>,
@@ -35,6 +34,10 @@ pub struct PtraceCpu {
     seed: StubProcess,
     stubs: HashMap<u64, Stub>,
     pool: Vec<Stub>,
+    /// FPU states of stubs that had to make room, by space.
+    evicted: HashMap<u64, (std::sync::Weak<dyn AddressSpace>, FpuSlot)>,
+    /// Stubs whose space was dropped on this thread, not buried yet.
+    idle: Arc<AtomicUsize>,
     /// Room for one FPU state.
     area: Vec<u8>,
 }
@@ -60,7 +63,17 @@ impl PtraceCpu {
             pinned.unwrap_or_else(|e| log::warn!("cannot pin CPU {index} to core {core}: {e}"));
         }
         let kick = Arc::new(KickState::default());
-        Ok(PtraceCpu { shared, index, kick, seed, stubs: HashMap::new(), pool: Vec::new(), area: Vec::new() })
+        Ok(PtraceCpu {
+            shared,
+            index,
+            kick,
+            seed,
+            stubs: HashMap::new(),
+            pool: Vec::new(),
+            evicted: HashMap::new(),
+            idle: Arc::default(),
+            area: Vec::new(),
+        })
     }
 
     /// The stub of `space`, made or recycled where there is none.
@@ -70,19 +83,64 @@ impl PtraceCpu {
         }
         self.bury();
         let weak = Arc::downgrade(handle);
-        let stub = match self.pool.pop() {
-            Some(stub) => Stub { space: weak, ..stub },
-            None => Stub { process: Arc::new(clone_from(self.seed.pid())?), fpu: FpuSlot::default(), space: weak },
+        let process = match self.pool.pop() {
+            Some(stub) => stub.process,
+            None => Arc::new(self.clone_seed()?),
         };
-        space.add_view(self.index, stub.process.clone());
+        let fpu = self.evicted.remove(&space.id).map(|(_, fpu)| fpu).unwrap_or_default();
+        let stub = Stub { process, fpu, space: weak };
+        space.add_view(self.index, stub.process.clone(), self.idle.clone());
         let pid = stub.process.pid();
         self.stubs.insert(space.id, stub);
         Ok(pid)
     }
 
-    /// Lets go of stubs whose space is gone (its drop has ended them).
+    /// A new stub. Where the host has no room for one more process, others of this CPU make room: they are caches.
+    fn clone_seed(&mut self) -> io::Result<StubProcess> {
+        loop {
+            match clone_from(self.seed.pid()) {
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) && self.evict() => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Ends some stubs, keeping the FPU states in them; `false` where there is none.
+    fn evict(&mut self) -> bool {
+        let victims: Vec<u64> = self.stubs.keys().copied().take(16).collect();
+        for &id in &victims {
+            let Some(mut stub) = self.stubs.remove(&id) else { continue };
+            let Some(handle) = stub.space.upgrade() else { continue };
+            if let Some(space) = (*handle).as_any().downcast_ref::<PtraceSpace>() {
+                space.remove_view(self.index);
+            }
+            if stub.fpu.displace(&self.shared.format, stub.process.pid(), &mut self.area).is_ok()
+                && !stub.fpu.is_empty()
+            {
+                self.evicted.insert(id, (stub.space, stub.fpu));
+            }
+        }
+        !victims.is_empty()
+    }
+
+    /// Lets go of stubs whose space is gone: its drop has ended them, or left a few here for another use.
     fn bury(&mut self) {
-        self.stubs.retain(|_, stub| stub.space.strong_count() > 0);
+        let dead: Vec<u64> =
+            self.stubs.iter().filter(|(_, stub)| stub.space.strong_count() == 0).map(|(&id, _)| id).collect();
+        for id in dead {
+            if let Some(stub) = self.stubs.remove(&id).filter(|stub| !stub.process.is_ended()) {
+                self.recycle(stub);
+            }
+        }
+        self.evicted.retain(|_, (space, _)| space.strong_count() > 0);
+        self.idle.store(0, Ordering::Relaxed);
+    }
+
+    /// Keeps an unused stub, emptied, or ends it.
+    fn recycle(&mut self, stub: Stub) {
+        if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
+            self.pool.push(stub);
+        }
     }
 
     /// Makes the injected calls; `false` where the host had no room and the stub was emptied.
@@ -94,7 +152,11 @@ impl PtraceCpu {
             unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), buffer, chunk.len()) };
             let start = layout.commands();
             let regs = UserRegs { rbx: start, rbp: start + size_of_val(chunk) as u64, ..regs_at(layout.batch()) };
-            match result(inject(pid, layout, &regs)?.rax) {
+            let done = inject(pid, layout, &regs);
+            // The stub can read the buffer, and so can the next guest: leave it nothing of other spaces.
+            // SAFETY: as above.
+            unsafe { std::ptr::write_bytes(buffer, 0, chunk.len()) };
+            match result(done?.rax) {
                 Ok(_) => {}
                 Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
                     self.empty(pid)?;
@@ -195,13 +257,21 @@ impl PtraceCpu {
             Known::Mapped(prot) => Some(prot),
             Known::Missing => None,
         };
-        Ok(Some(Exit::Fault { addr, access: access(regs, addr, prot), pkey }))
+        let mut access = access(regs, addr, prot);
+        if prot.is_none() && access == Access::READ {
+            let mut code = [0; 15];
+            let len = space.fetch(regs.rip, &mut code);
+            if is_store(&code[..len], regs, addr) {
+                access = Access::WRITE;
+            }
+        }
+        Ok(Some(Exit::Fault { addr, access, pkey }))
     }
 }
 
 /// What the access was. The host tells the address but not the error code, so: at rip it is a fetch, unless the page
-/// may be executed; on a page that can be read it is a store; on a page that is not there it is told as a load, and
-/// if it was a store, the retry will fault again on a page that can be read.
+/// may be executed; on a page that can be read it is a store; on a page that is not there it is a load, until
+/// the instruction was looked at.
 fn access(regs: &UserRegs, addr: u64, prot: Option<Prot>) -> Access {
     let executable = prot.is_some_and(|p| p.contains(Prot::EXEC));
     // An instruction that begins at the end of a page and goes on in the next.
@@ -242,6 +312,9 @@ impl Cpu for PtraceCpu {
 
     fn save_fpu(&mut self, handle: &Arc<dyn AddressSpace>, state: &mut ArchState) {
         let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
+        if let Some((_, fpu)) = self.evicted.get_mut(&space.id) {
+            fpu.take_displaced(state);
+        }
         if let Some(stub) = self.stubs.get_mut(&space.id) {
             let pid = stub.process.pid();
             if let Err(e) = stub.fpu.save(&self.shared.format, pid, state, &mut self.area) {
@@ -256,12 +329,10 @@ impl Cpu for PtraceCpu {
 
     fn forget(&mut self, handle: &Arc<dyn AddressSpace>) {
         let Some(space) = (**handle).as_any().downcast_ref::<PtraceSpace>() else { return };
-        let Some(mut stub) = self.stubs.remove(&space.id) else { return };
+        self.evicted.remove(&space.id);
+        let Some(stub) = self.stubs.remove(&space.id) else { return };
         space.remove_view(self.index);
-        if self.pool.len() < POOL && self.empty(stub.process.pid()).is_ok() {
-            stub.fpu.clear();
-            self.pool.push(stub);
-        }
+        self.recycle(stub);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use libc::{c_int, pid_t};
 use platform::arch::{INITIAL_RFLAGS, USER_CS, USER_RFLAGS, USER_SS};
-use platform::{Exception, Exit, UserRegs};
+use platform::{Exception, Exit, USER_END, UserRegs};
 
 use crate::fpu::{self, FpuFormat};
 use crate::kick::KICK;
@@ -48,7 +48,21 @@ pub fn decode(pid: pid_t, format: &FpuFormat, status: Status, regs: &mut UserReg
         (regs.cs, regs.ss) = (USER_CS, USER_SS);
         return Stop::Exit(PROTECTION);
     }
-    stop
+    if regs.rip >= USER_END { outside(regs, stop) } else { stop }
+}
+
+/// Guest code jumped to the stub's own pages (or into the host's vDSO area) and something happened there. For the
+/// guest nothing is mapped there, so it is the fetch that faults.
+fn outside(regs: &mut UserRegs, stop: Stop) -> Stop {
+    match stop {
+        Stop::Exit(Exit::Syscall) => {
+            regs.rip = regs.rip.wrapping_sub(2);
+            regs.orig_rax = u64::MAX;
+            Stop::Page { addr: regs.rip, pkey: false }
+        }
+        Stop::Exit(Exit::Exception(Exception { vector: 13, .. })) | Stop::Kick => stop,
+        Stop::Exit(_) | Stop::Page { .. } => Stop::Page { addr: regs.rip, pkey: false },
+    }
 }
 
 /// A system call stop: `syscall`, or another gate that this kernel does not have.

@@ -108,9 +108,7 @@ impl FpuSlot {
             return Ok(());
         }
         self.displace(format, pid, area)?;
-        if let Some(bytes) = state.fpu_token.and_then(|token| self.displaced.remove(&token)) {
-            state.fpu = FpuState::Saved(bytes);
-        }
+        self.take_displaced(state);
         format.encode(&state.fpu, area);
         sys::set_xstate(pid, area)?;
         let token = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +117,11 @@ impl FpuSlot {
         Ok(())
     }
 
-    fn displace(&mut self, format: &FpuFormat, pid: pid_t, area: &mut Vec<u8>) -> io::Result<()> {
+    /// Keeps the state in the stub aside, unless its task has it.
+    ///
+    /// # Errors
+    /// What ptrace says.
+    pub fn displace(&mut self, format: &FpuFormat, pid: pid_t, area: &mut Vec<u8>) -> io::Result<()> {
         if let Some(token) = self.loaded.take().filter(|_| !self.saved) {
             self.displaced.insert(token, read(format, pid, area)?);
         }
@@ -139,19 +141,23 @@ impl FpuSlot {
         area: &mut Vec<u8>,
     ) -> io::Result<()> {
         let Some(token) = state.fpu_token else { return Ok(()) };
-        if let Some(bytes) = self.displaced.remove(&token) {
-            state.fpu = FpuState::Saved(bytes);
-            state.fpu_token = None;
-        } else if self.loaded == Some(token) && !self.saved {
+        if !self.take_displaced(state) && self.loaded == Some(token) && !self.saved {
             state.fpu = FpuState::Saved(read(format, pid, area)?);
             self.saved = true;
         }
         Ok(())
     }
 
-    /// Forgets all, for a stub that starts anew.
-    pub fn clear(&mut self) {
-        *self = FpuSlot::default();
+    /// Whether no task's state is only here, once the stub was displaced.
+    pub fn is_empty(&self) -> bool {
+        self.displaced.is_empty()
+    }
+
+    /// Gives `state` its displaced FPU state back, if it has one here.
+    pub fn take_displaced(&mut self, state: &mut ArchState) -> bool {
+        let Some(bytes) = state.fpu_token.and_then(|token| self.displaced.remove(&token)) else { return false };
+        state.set_fpu(FpuState::Saved(bytes));
+        true
     }
 }
 

@@ -196,7 +196,7 @@ impl Region {
         let step = 0x100_0000;
         let base = (0..2048)
             .map(|n| platform::USER_END + 0x1000_0000 + n * step)
-            .find_map(|base| sys::reserve_at(base, LEN).then_some(base))
+            .find(|&base| sys::reserve_at(base, LEN))
             .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "no room for the stub's own pages"))?;
         let layout = Layout { base };
         let filter = Self::fill(layout)?;

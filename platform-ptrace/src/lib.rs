@@ -13,6 +13,7 @@ mod master;
 mod platform_impl;
 mod rules;
 mod space;
+mod store;
 mod stub;
 mod sys;
 mod view;

@@ -213,3 +213,54 @@ fn setup_failed(status: i32) -> io::Error {
     let what = child::STEPS.iter().find(|(n, _)| Some(*n) == step).map_or("it was killed", |(_, what)| what);
     io::Error::other(format!("the master stub failed to start: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(master: &Master, nr: i64, args: [u64; 6]) -> bool {
+        master
+            .with(|_| {
+                let stub = master_clone(master)?;
+                Ok(crate::stub::inject_call(stub.pid(), master.layout(), nr, args).is_err())
+            })
+            .unwrap()
+    }
+
+    fn master_clone(master: &Master) -> io::Result<StubProcess> {
+        Seized { master }.clone_stub()
+    }
+
+    /// The second wall: real system calls of a stub, each of which would succeed without the filter.
+    #[test]
+    fn a_stub_can_do_nothing_but_map() {
+        let master = Master::new().unwrap();
+        let base = master.layout().base;
+        let anonymous = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
+        let fixed = |addr: u64| [addr, 4096, 3, anonymous, u64::MAX, 0];
+        assert!(!refused(&master, libc::SYS_mmap, fixed(0x10_0000)));
+        assert!(refused(&master, libc::SYS_mmap, fixed(base)));
+        assert!(refused(&master, libc::SYS_mmap, fixed(base + 0x1_0000)));
+        assert!(refused(&master, libc::SYS_munmap, [base, 4096, 0, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_mprotect, [base, 4096, 3, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_pkey_mprotect, [base, 4096, 3, u64::MAX, 0, 0]));
+        assert!(refused(&master, libc::SYS_getpid, [0; 6]));
+        assert!(refused(&master, libc::SYS_socket, [1, 1, 0, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_kill, [0, 0, 0, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_clone, [libc::CLONE_VM as u64, 0, 0, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_read, [3, 0, 0, 0, 0, 0]));
+        assert!(refused(&master, libc::SYS_ptrace, [0; 6]));
+    }
+
+    /// The command buffer cannot be made writable, by its file or by its mapping.
+    #[test]
+    fn command_buffers_are_sealed() {
+        let file = command_file().unwrap();
+        let len = COMMANDS_LEN * MAX_CPUS as u64;
+        let first = sys::map_file(file.as_fd(), len).unwrap();
+        let seals = SealFlag::F_SEAL_FUTURE_WRITE;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        assert!(sys::map_file(file.as_fd(), len).is_err());
+        sys::unmap(first, len);
+    }
+}

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::{AddrRange, Errno, PAGE_MASK};
 use memory::{RangeMap, RangeValue};
@@ -21,6 +21,9 @@ use crate::view::{LACKS, STALE, Translation, View, change};
 
 /// An injected system call: number and arguments.
 pub type Command = [u64; COMMAND_WORDS];
+
+/// Stubs without a space that a CPU keeps for the next one.
+pub const POOL: usize = 4;
 
 /// Translations above which a second CPU's stub is filled by its faults instead of in advance.
 const FILL_LIMIT: usize = 1024;
@@ -57,13 +60,22 @@ impl PtraceSpace {
         PtraceSpace { id, inner: Mutex::default(), left: Condvar::new() }
     }
 
-    /// Adds a CPU's fresh, empty stub.
-    pub fn add_view(&self, cpu: usize, stub: Arc<StubProcess>) {
+    /// Adds the calling CPU's fresh, empty stub.
+    pub fn add_view(&self, cpu: usize, stub: Arc<StubProcess>, idle: Arc<AtomicUsize>) {
         let mut inner = self.inner.lock();
         let lazy = inner.map.len() > FILL_LIMIT;
         let dirty = inner.everything_lacking();
         inner.views.retain(|v| v.cpu != cpu);
-        inner.views.push(View { cpu, stub, dirty, lazy, in_guest: false, entries: 0 });
+        inner.views.push(View {
+            cpu,
+            owner: std::thread::current().id(),
+            idle,
+            stub,
+            dirty,
+            lazy,
+            in_guest: false,
+            entries: 0,
+        });
     }
 
     /// Forgets a CPU's stub.
@@ -137,6 +149,16 @@ impl PtraceSpace {
             view.dirty = dirty;
             view.lazy = true;
         }
+    }
+
+    /// The code at `addr`, as the guest would fetch it: as many bytes as there are in one translation, at most 15.
+    pub fn fetch(&self, addr: u64, bytes: &mut [u8; 15]) -> usize {
+        let inner = self.inner.lock();
+        let Some((range, t)) = inner.map.get(addr) else { return 0 };
+        let len = (range.end - addr).min(15) as usize;
+        let frame = t.frame.advance(addr - range.start);
+        drop(inner);
+        if frame.file.read(frame.offset, &mut bytes[..len]).is_ok() { len } else { 0 }
     }
 
     /// Waits until every CPU that is in guest code now has left it (or has entered anew, up to date).
@@ -245,9 +267,14 @@ impl AddressSpace for PtraceSpace {
 
 impl Drop for PtraceSpace {
     fn drop(&mut self) {
-        // A stub is its CPU's to recycle; here it is only ended, at once, so that nothing outlives the space.
+        let here = std::thread::current().id();
         for view in &self.inner.get_mut().views {
-            view.stub.end();
+            // The CPU of this very thread recycles a few stubs when it needs the next. All others end at once, so that
+            // nothing outlives the space on a CPU that may sleep for long.
+            let kept = view.owner == here && view.idle.fetch_add(1, Ordering::Relaxed) < POOL;
+            if !kept {
+                view.stub.end();
+            }
         }
     }
 }

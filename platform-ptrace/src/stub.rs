@@ -28,6 +28,11 @@ impl StubProcess {
         self.pid
     }
 
+    /// Whether it was killed by us.
+    pub fn is_ended(&self) -> bool {
+        *self.reaped.lock()
+    }
+
     /// Kills and reaps it, once.
     pub fn end(&self) {
         let mut reaped = self.reaped.lock();

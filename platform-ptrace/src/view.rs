@@ -1,6 +1,8 @@
 //! Translations as the kernel wants them, and what one stub still lacks of them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::ThreadId;
 
 use abi::AddrRange;
 use memory::{Frame, RangeMap, RangeValue};
@@ -47,6 +49,10 @@ pub const STALE: u32 = 1;
 pub struct View {
     /// Index of the CPU.
     pub cpu: usize,
+    /// The CPU's thread.
+    pub owner: ThreadId,
+    /// How many stubs of the CPU are without a space.
+    pub idle: Arc<AtomicUsize>,
     /// Its stub.
     pub stub: Arc<StubProcess>,
     /// Where the stub differs from the space: [`LACKS`] or [`STALE`].

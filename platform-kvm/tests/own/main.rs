@@ -21,3 +21,8 @@ fn factory() -> io::Result<Arc<dyn Platform>> {
 fn lab() -> Lab {
     Lab::new(factory)
 }
+
+/// Whether the processor is QEMU's TCG, which lacks alignment checks and icebp, and is slow.
+fn emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG"))
+}

@@ -60,7 +60,7 @@ fn must_be_refused(guest: &mut Guest, what: &str) {
 pub fn beyond_user_end(lab: &Lab) {
     let mut guest = lab.guest(&Asm::new().syscall());
     // Wherever a platform keeps its own: a sweep in big steps, with offsets into a page.
-    let steps = (0..40u64).map(|n| USER_END + n * 0x400_0000);
+    let steps = (0..120u64).map(|n| USER_END + n * 0x100_0000);
     let more = [0x7fff_ffff_e000, 0xffff_ffff_ff60_0000, 0xffff_ffff_ff60_0400, 0xffff_8000_0000_0000, USER_END - 4096];
     for base in steps.chain(more) {
         for offset in [0, 0x21, 0x1000, 0x1_0000, 0x2_0000] {

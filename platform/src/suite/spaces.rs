@@ -21,6 +21,7 @@ pub fn made_and_dropped(lab: &Lab) {
         let mut state = start_state();
         state.regs.rbx = n;
         assert_eq!((run(&mut *cpu, &space, &mut state), state.regs.rax), (Exit::Syscall, n));
+        cpu.save_fpu(&space, &mut state);
         if n % 3 == 0 {
             cpu.forget(&space);
         }

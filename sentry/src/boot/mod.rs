@@ -1,13 +1,28 @@
 //! From a configuration to a running first program, and to its exit status.
 
+mod control;
+mod start;
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use abi::Errno;
 use memory::MemoryFile;
-use platform::Platform;
+use platform::{ArchState, Platform};
 
+use crate::boot::control::Requests;
+use crate::boot::start::StartOp;
+use crate::fs::host::HostFile;
+use crate::kernel::creds::Creds;
+use crate::kernel::signal::TaskSignals;
+use crate::kernel::task::{Task, TaskShared, Waiting};
+use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::{Kernel, Options, worker};
+use crate::mm::Mm;
+use crate::vfs::fd_table::NR_OPEN;
+use crate::vfs::path::PathRef;
+use crate::vfs::{FdTable, FsContext};
 
 /// Everything a sandbox starts with. The runtime fills it; nothing is opened by path after this.
 pub struct Config {
@@ -98,11 +113,60 @@ pub enum ExitStatus {
 /// # Errors
 /// Host failures while setting up; guests' failures are an [`ExitStatus`].
 pub fn run(config: Config) -> std::io::Result<ExitStatus> {
-    let kernel = Kernel::new(config.platform.clone(), config.memory.clone(), config.options.clone())?;
+    let kernel = Kernel::new(config.platform, config.memory, config.options)?;
     kernel.uts.lock().hostname.clone_from(&config.hostname);
+    let root = match crate::vfs::boot::build_root(&kernel, config.image, &config.files) {
+        Ok(root) => root,
+        Err(e) => return Ok(ExitStatus::NotStarted(Errno::EUCLEAN, e.to_string())),
+    };
+    let fds = standard_streams(&kernel, config.stdio)?;
+    let start = StartOp { args: config.args, env: config.env, cwd: config.cwd, user: config.user };
+    let init = first_task(&kernel, root, fds, start)?;
+    let requests = config.control.map(|source| Requests::serve(&kernel, source)).transpose()?;
     (config.seal)()?;
+    kernel.start_task(&init);
+    drop(init);
     run_workers(&kernel)?;
+    drop(requests);
     Ok(kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned())))
+}
+
+fn standard_streams(kernel: &Arc<Kernel>, stdio: Stdio) -> std::io::Result<FdTable> {
+    let fds = FdTable::new();
+    let streams = match stdio {
+        Stdio::Host(streams) => streams,
+        // Until there are terminals inside, the console's stream serves as all three.
+        Stdio::Console { fd, .. } => [fd.try_clone()?, fd.try_clone()?, fd],
+    };
+    for fd in streams {
+        let file = HostFile::open(&kernel.reactor, fd)?;
+        fds.install(file, false, 0, NR_OPEN).map_err(|e| std::io::Error::from_raw_os_error(e.raw()))?;
+    }
+    Ok(fds)
+}
+
+/// Process 1: its first act is [`StartOp`].
+fn first_task(kernel: &Arc<Kernel>, root: PathRef, fds: FdTable, start: StartOp) -> std::io::Result<Arc<Task>> {
+    let host = |e: Errno| std::io::Error::from_raw_os_error(e.raw());
+    let tid = kernel.pids.allocate().ok_or_else(|| host(Errno::EAGAIN))?;
+    let group = ThreadGroup::new(tid);
+    {
+        let mut state = group.state.lock();
+        (state.pgid, state.sid) = (tid.0, tid.0);
+    }
+    let shared = TaskShared {
+        mm: Some(Mm::new(kernel).map_err(host)?),
+        fds: Some(Arc::new(fds)),
+        fs: Some(Arc::new(FsContext::new(root.clone(), root, 0o022))),
+        creds: Arc::new(Creds::root()),
+        name: b"init".to_vec(),
+    };
+    let task = Task::new(kernel, tid, group.clone(), ArchState::new(), shared, TaskSignals::default());
+    group.state.lock().tasks.push(task.clone());
+    kernel.pids.insert(&task);
+    let op = Box::new(start);
+    task.own.lock().waiting = Some(Waiting { op, guards: Vec::new(), timer: None, enlisted: false });
+    Ok(task)
 }
 
 fn run_workers(kernel: &Arc<Kernel>) -> std::io::Result<()> {
