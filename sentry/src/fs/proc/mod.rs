@@ -1,17 +1,128 @@
 //! /proc: what this kernel knows of itself and of its processes; nothing of the host.
+//!
+//! One file a kind of thing: `system` (files about the whole), `sysctl` (/proc/sys), `pid` (a process's directory),
+//! `status`, `maps`, `fds`, `mounts` (files in it). Content is made when a file is read from its start.
 
-use std::sync::Arc;
+mod fds;
+mod maps;
+mod mounts;
+mod pid;
+mod status;
+mod sysctl;
+mod system;
 
-use crate::fs::pseudo::{PseudoFs, fixed_dir};
+use std::sync::{Arc, Weak};
+
+use abi::Errno;
+
+use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFs, PseudoLink, Render, fixed_link};
 use crate::kernel::Kernel;
+use crate::kernel::task::Tid;
 use crate::vfs::mount::SuperBlock;
+use crate::vfs::{Caller, FileType, Inode, PathRef};
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 
+/// What all parts of /proc need.
+#[derive(Clone)]
+struct Proc {
+    fs: Arc<PseudoFs>,
+    kernel: Weak<Kernel>,
+}
+
+impl Proc {
+    fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
+        self.kernel.upgrade().ok_or(Errno::ESRCH)
+    }
+
+    /// A render function that is given the kernel.
+    fn render(&self, f: impl Fn(&Arc<Kernel>) -> Vec<u8> + Send + Sync + 'static) -> Render {
+        let kernel = self.kernel.clone();
+        Box::new(move || kernel.upgrade().map(|k| f(&k)).ok_or(Errno::ESRCH))
+    }
+}
+
+/// The root of the tree, from which paths are shown.
+fn root_of(kernel: &Kernel) -> Option<PathRef> {
+    kernel.vfs.mounts.root().map(|m| m.root_path())
+}
+
+struct Root {
+    proc: Proc,
+    fixed: Vec<(&'static str, Arc<dyn Inode>)>,
+}
+
+fn number(name: &[u8]) -> Option<Tid> {
+    let digits = std::str::from_utf8(name).ok()?;
+    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    if plain { digits.parse().ok().map(Tid) } else { None }
+}
+
+impl Listing for Root {
+    fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        if let Some((_, inode)) = self.fixed.iter().find(|(n, _)| n.as_bytes() == name) {
+            return Ok(inode.clone());
+        }
+        let tid = number(name).ok_or(Errno::ENOENT)?;
+        let kernel = self.proc.kernel()?;
+        let task = kernel.pids.task(tid).ok_or(Errno::ENOENT)?;
+        Ok(pid::directory(&self.proc, &task, true))
+    }
+
+    fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
+        let entry = |(name, inode): &(&str, Arc<dyn Inode>)| {
+            let attr = inode.attr();
+            (name.as_bytes().to_vec(), attr.key.ino, attr.kind)
+        };
+        self.fixed.iter().map(entry).collect()
+    }
+
+    fn from(&self, caller: &Caller<'_>, from: u64) -> Vec<(u64, Entry)> {
+        // Processes come and go: their cookies are made of their ids, behind those of the files.
+        const PIDS: u64 = 1 << 20;
+        let fixed = self.entries(caller).into_iter().enumerate();
+        let mut all: Vec<(u64, Entry)> = fixed.map(|(i, e)| (i as u64 + 1, e)).collect();
+        let groups = self.proc.kernel().map(|k| k.pids.groups()).unwrap_or_default();
+        for group in groups {
+            let tgid = group.tgid.0;
+            let cookie = PIDS + u64::from(tgid.unsigned_abs());
+            all.push((cookie, (tgid.to_string().into_bytes(), pid::ino(group.tgid, 0), FileType::Directory)));
+        }
+        all.sort_by_key(|(cookie, _)| *cookie);
+        all.retain(|(cookie, _)| *cookie > from);
+        all
+    }
+}
+
+fn self_links(proc: &Proc) -> [(&'static str, Arc<dyn Inode>); 2] {
+    let this = PseudoLink::new(
+        &proc.fs,
+        Box::new(|caller| {
+            let task = caller.task.ok_or(Errno::ENOENT)?;
+            Ok(task.group.tgid.0.to_string().into_bytes())
+        }),
+    );
+    let thread = PseudoLink::new(
+        &proc.fs,
+        Box::new(|caller| {
+            let task = caller.task.ok_or(Errno::ENOENT)?;
+            Ok(format!("{}/task/{}", task.group.tgid.0, task.tid.0).into_bytes())
+        }),
+    );
+    [("self", Arc::new(this)), ("thread-self", Arc::new(thread))]
+}
+
 /// The file system.
 #[must_use]
 pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {
-    let fs = &PseudoFs::new(kernel.vfs.new_dev(), MAGIC);
-    SuperBlock::new("proc", b"proc", String::new(), false, fixed_dir(fs, Vec::new()))
+    let fs = PseudoFs::new(kernel.vfs.new_dev(), MAGIC);
+    let proc = Proc { fs: fs.clone(), kernel: Arc::downgrade(kernel) };
+    let mut fixed = Vec::new();
+    fixed.extend(self_links(&proc));
+    fixed.extend(system::files(&proc));
+    fixed.push(("sys", sysctl::directory(&proc)));
+    fixed.push(("mounts", fixed_link(&fs, "self/mounts")));
+    fixed.push(("net", fixed_link(&fs, "self/net")));
+    SuperBlock::new("proc", b"proc", String::new(), false, PseudoDir::new(&fs, 0o555, Root { proc, fixed }))
 }

@@ -74,6 +74,9 @@ pub type Render = Box<dyn Fn() -> Result<Vec<u8>, Errno> + Send + Sync>;
 /// Takes what is written to a file.
 pub type Store = Box<dyn Fn(&[u8]) -> Result<(), Errno> + Send + Sync>;
 
+/// Says who may open a file, beyond its mode.
+pub type Guard = Box<dyn Fn(&Caller<'_>) -> Result<(), Errno> + Send + Sync>;
+
 /// A file whose content is made when it is read from its start.
 pub struct PseudoFile {
     fs: Arc<PseudoFs>,
@@ -81,6 +84,7 @@ pub struct PseudoFile {
     cacheable: bool,
     render: Render,
     store: Option<Store>,
+    guard: Option<Guard>,
 }
 
 impl PseudoFile {
@@ -88,13 +92,20 @@ impl PseudoFile {
     #[must_use]
     pub fn new(fs: &Arc<PseudoFs>, perm: u32, render: Render) -> Self {
         let attr = fs.attr(fs.new_key(), FileType::Regular, perm);
-        PseudoFile { fs: fs.clone(), attr, cacheable: true, render, store: None }
+        PseudoFile { fs: fs.clone(), attr, cacheable: true, render, store: None, guard: None }
     }
 
     /// One with attributes of its own, which may go at any time.
     #[must_use]
     pub fn passing(fs: &Arc<PseudoFs>, attr: Attr, render: Render) -> Self {
-        PseudoFile { fs: fs.clone(), attr, cacheable: false, render, store: None }
+        PseudoFile { fs: fs.clone(), attr, cacheable: false, render, store: None, guard: None }
+    }
+
+    /// The same, for whom `guard` lets.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
     }
 
     /// The same, and it takes writes.
@@ -116,7 +127,10 @@ impl Inode for PseudoFile {
         if *change == only_size { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn open(self: Arc<Self>, _caller: &Caller<'_>, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+    fn open(self: Arc<Self>, caller: &Caller<'_>, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        if let Some(guard) = &self.guard {
+            guard(caller)?;
+        }
         Ok(Arc::new(OpenPseudo { inode: self, text: Mutex::new(Level::Leaf, None) }))
     }
 

@@ -1,0 +1,278 @@
+//! `/proc/PID` and `/proc/PID/task/TID`.
+
+use std::sync::{Arc, Weak};
+
+use abi::Errno;
+
+use super::{Proc, fds, maps, mounts, status};
+use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFile, PseudoLink, fixed_dir};
+use crate::kernel::task::{Task, Tid};
+use crate::vfs::file::Target;
+use crate::vfs::perm::CAP_SYS_PTRACE;
+use crate::vfs::{Attr, Caller, FileDescription, FileType, Inode, PathRef};
+
+/// The inode number of file `index` of a task.
+pub(super) fn ino(tid: Tid, index: u64) -> u64 {
+    (1 << 40) | (u64::from(tid.0.unsigned_abs()) << 16) | index
+}
+
+/// A task's part of /proc, which goes with it.
+#[derive(Clone)]
+pub(super) struct Of {
+    pub proc: Proc,
+    pub task: Weak<Task>,
+    pub tid: Tid,
+}
+
+impl Of {
+    pub(super) fn new(proc: &Proc, task: &Arc<Task>) -> Self {
+        Of { proc: proc.clone(), task: Arc::downgrade(task), tid: task.tid }
+    }
+
+    /// The task.
+    pub(super) fn task(&self) -> Result<Arc<Task>, Errno> {
+        self.task.upgrade().ok_or(Errno::ESRCH)
+    }
+
+    /// Attributes of one of its files: owned by its user where it may be looked into, by root otherwise.
+    pub(super) fn attr(&self, index: u64, kind: FileType, perm: u32) -> Attr {
+        let mut attr = self.proc.fs.attr(self.proc.fs.key(ino(self.tid, index)), kind, perm);
+        if let Some(task) = self.task.upgrade().filter(|t| t.group.is_dumpable()) {
+            let creds = task.creds();
+            (attr.uid, attr.gid) = (creds.euid(), creds.egid());
+        }
+        attr
+    }
+}
+
+/// Whether the caller may look into `task` (`ptrace_may_access`, PTRACE_MODE_READ).
+///
+/// # Errors
+/// `EACCES`.
+pub(super) fn may_look(caller: &Caller<'_>, task: &Task) -> Result<(), Errno> {
+    let Some(this) = caller.task else { return Ok(()) };
+    if Arc::ptr_eq(&this.group, &task.group) || caller.creds.has_cap(CAP_SYS_PTRACE) {
+        return Ok(());
+    }
+    let (mine, theirs) = (&caller.creds, task.creds());
+    let same = theirs.uid[..3].iter().all(|u| *u == mine.fsuid()) && theirs.gid[..3].iter().all(|g| *g == mine.fsgid());
+    let within = theirs.caps.permitted & !mine.caps.permitted == 0;
+    if same && within && task.group.is_dumpable() { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+type RenderTask = fn(&Proc, &Arc<Task>) -> Result<Vec<u8>, Errno>;
+/// What an entry is: mode, whether only who may look into the task may open it, content.
+type FileLine = (&'static str, u32, bool, RenderTask);
+
+/// Files of processes and threads.
+const FILES: &[FileLine] = &[
+    ("stat", 0o444, false, status::stat),
+    ("statm", 0o444, false, status::statm),
+    ("status", 0o444, false, status::status),
+    ("comm", 0o644, false, status::comm),
+    ("cmdline", 0o444, false, status::cmdline),
+    ("environ", 0o400, true, status::environ),
+    ("auxv", 0o400, true, status::auxv),
+    ("limits", 0o444, false, status::limits),
+    ("io", 0o400, true, status::io),
+    ("maps", 0o444, true, maps::maps),
+    ("smaps", 0o444, true, maps::smaps),
+    ("smaps_rollup", 0o444, true, maps::rollup),
+    ("mounts", 0o444, false, |_, task| mounts::mounts(task)),
+    ("mountinfo", 0o444, false, |_, task| mounts::mountinfo(task)),
+    ("mountstats", 0o400, false, |_, _| Ok(Vec::new())),
+    ("cgroup", 0o444, false, |_, _| Ok(b"0::/\n".to_vec())),
+    ("cpuset", 0o444, false, |_, _| Ok(b"/\n".to_vec())),
+    ("wchan", 0o444, false, |_, _| Ok(b"0".to_vec())),
+    ("syscall", 0o400, true, |_, _| Ok(b"running\n".to_vec())),
+    ("stack", 0o400, true, |_, _| Ok(Vec::new())),
+    ("personality", 0o400, true, |_, _| Ok(b"00000000\n".to_vec())),
+    ("sessionid", 0o444, false, |_, _| Ok(b"4294967295".to_vec())),
+    ("loginuid", 0o644, false, |_, _| Ok(b"4294967295".to_vec())),
+    ("oom_score", 0o444, false, |_, _| Ok(b"0\n".to_vec())),
+    ("oom_score_adj", 0o644, false, |_, _| Ok(b"0\n".to_vec())),
+    ("oom_adj", 0o644, false, |_, _| Ok(b"0\n".to_vec())),
+    ("uid_map", 0o644, false, |_, _| Ok(id_map())),
+    ("gid_map", 0o644, false, |_, _| Ok(id_map())),
+    ("setgroups", 0o644, false, |_, _| Ok(b"allow\n".to_vec())),
+    ("schedstat", 0o444, false, status::schedstat),
+    ("timerslack_ns", 0o666, true, |_, _| Ok(b"50000\n".to_vec())),
+];
+
+const LINKS: [&str; 3] = ["cwd", "root", "exe"];
+const DIRS: [&str; 5] = ["fd", "fdinfo", "ns", "net", "task"];
+const NAMESPACES: [(&str, u64); 8] = [
+    ("cgroup", 0xeffffffb),
+    ("ipc", 0xefffffff),
+    ("mnt", 0xeffffff8),
+    ("net", 0xeffffff9),
+    ("pid", 0xeffffffc),
+    ("time", 0xeffffffa),
+    ("user", 0xeffffffd),
+    ("uts", 0xeffffffe),
+];
+
+fn id_map() -> Vec<u8> {
+    b"         0          0 4294967295\n".to_vec()
+}
+
+struct TaskDir {
+    of: Of,
+    /// A process's directory, with `task` in it, not a thread's.
+    process: bool,
+}
+
+/// The directory of a task: of its process, or its own under `task`.
+pub(super) fn directory(proc: &Proc, task: &Arc<Task>, process: bool) -> Arc<dyn Inode> {
+    let of = Of::new(proc, task);
+    let attr = of.attr(if process { 0 } else { 1 }, FileType::Directory, 0o555);
+    PseudoDir::passing(&proc.fs, attr, TaskDir { of, process })
+}
+
+impl TaskDir {
+    fn names(&self) -> impl Iterator<Item = (&'static str, FileType)> {
+        let dirs = DIRS.iter().filter(|n| self.process || **n != "task").map(|n| (*n, FileType::Directory));
+        let links = LINKS.iter().map(|n| (*n, FileType::Symlink));
+        dirs.chain(links).chain(FILES.iter().map(|f| (f.0, FileType::Regular)))
+    }
+
+    fn file(&self, index: usize, line: &FileLine) -> Arc<dyn Inode> {
+        let (name, perm, guarded, render) = *line;
+        let of = self.of.clone();
+        let attr = of.attr(100 + index as u64, FileType::Regular, perm);
+        let fs = of.proc.fs.clone();
+        let (reader, guard, writer) = (of.clone(), of.clone(), of);
+        let mut file = PseudoFile::passing(&fs, attr, Box::new(move || render(&reader.proc, &reader.task()?)));
+        if guarded {
+            file = file.guarded(Box::new(move |caller| may_look(caller, &*guard.task()?)));
+        }
+        if name == "comm" {
+            file = file.writable(Box::new(move |text| {
+                let name = text.split(|b| *b == b'\n' || *b == 0).next().unwrap_or_default();
+                writer.task()?.shared.lock().name = name.get(..name.len().min(15)).unwrap_or_default().to_vec();
+                Ok(())
+            }));
+        } else if perm & 0o200 != 0 {
+            // Settings that change nothing here: taken, as a program that sets them expects.
+            file = file.writable(Box::new(|_| Ok(())));
+        }
+        Arc::new(file)
+    }
+
+    fn link(&self, index: usize, name: &'static str) -> Arc<dyn Inode> {
+        let of = self.of.clone();
+        let attr = of.attr(10 + index as u64, FileType::Symlink, 0o777);
+        let fs = of.proc.fs.clone();
+        let (shown, jump) = (of.clone(), of);
+        Arc::new(PseudoLink::magic(
+            &fs,
+            attr,
+            Box::new(move |caller| Ok(show(&leads_to(&shown, caller, name)?, &caller.root))),
+            Box::new(move |caller| leads_to(&jump, caller, name)),
+        ))
+    }
+}
+
+/// Where `cwd`, `root` or `exe` leads.
+fn leads_to(of: &Of, caller: &Caller<'_>, name: &str) -> Result<Target, Errno> {
+    let task = of.task()?;
+    may_look(caller, &task)?;
+    if name == "exe" {
+        let exe = task.mm().ok_or(Errno::ENOENT)?.program().exe.ok_or(Errno::ENOENT)?;
+        return Ok(target_of(exe));
+    }
+    let fs = task.fs().ok_or(Errno::ENOENT)?;
+    let state = fs.state.lock().clone();
+    Ok(Target::Path(if name == "cwd" { state.cwd } else { state.root }))
+}
+
+/// An open file as the target of a magic link.
+pub(super) fn target_of(file: Arc<FileDescription>) -> Target {
+    match &file.path {
+        Some(path) => Target::Path(path.clone()),
+        None => Target::File(file),
+    }
+}
+
+/// The text of a magic link.
+pub(super) fn show(target: &Target, root: &PathRef) -> Vec<u8> {
+    match target {
+        Target::Path(path) => path.display(root),
+        Target::File(file) => file.ops.describe().into_bytes(),
+    }
+}
+
+impl Listing for TaskDir {
+    fn lookup(&self, caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        self.of.task().map_err(|_| Errno::ENOENT)?;
+        if let Some(index) = FILES.iter().position(|f| f.0.as_bytes() == name) {
+            return FILES.get(index).map(|line| self.file(index, line)).ok_or(Errno::ENOENT);
+        }
+        if let Some(index) = LINKS.iter().position(|n| n.as_bytes() == name) {
+            return LINKS.get(index).map(|name| self.link(index, name)).ok_or(Errno::ENOENT);
+        }
+        let fs = &self.of.proc.fs;
+        let attr = |index, perm| self.of.attr(index, FileType::Directory, perm);
+        let _ = caller;
+        match name {
+            b"fd" => Ok(PseudoDir::passing(fs, attr(20, 0o500), fds::Fds::new(&self.of, false))),
+            b"fdinfo" => Ok(PseudoDir::passing(fs, attr(21, 0o555), fds::Fds::new(&self.of, true))),
+            b"ns" => Ok(PseudoDir::passing(fs, attr(22, 0o511), Namespaces { of: self.of.clone() })),
+            b"net" => Ok(fixed_dir(fs, Vec::new())),
+            b"task" if self.process => Ok(PseudoDir::passing(fs, attr(24, 0o555), Threads { of: self.of.clone() })),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
+        let entry = |(index, (name, kind)): (usize, (&str, FileType))| {
+            (name.as_bytes().to_vec(), ino(self.of.tid, 1000 + index as u64), kind)
+        };
+        self.names().enumerate().map(entry).collect()
+    }
+}
+
+/// `/proc/PID/task`.
+struct Threads {
+    of: Of,
+}
+
+impl Listing for Threads {
+    fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        let tid = super::number(name).ok_or(Errno::ENOENT)?;
+        let group = self.of.task().map_err(|_| Errno::ENOENT)?.group.clone();
+        let task = self.of.proc.kernel()?.pids.task(tid).ok_or(Errno::ENOENT)?;
+        if Arc::ptr_eq(&task.group, &group) { Ok(directory(&self.of.proc, &task, false)) } else { Err(Errno::ENOENT) }
+    }
+
+    fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
+        let Ok(task) = self.of.task() else { return Vec::new() };
+        let mut tids: Vec<Tid> = task.group.tasks().iter().map(|t| t.tid).collect();
+        tids.sort();
+        let entry = |tid: Tid| (tid.0.to_string().into_bytes(), ino(tid, 1), FileType::Directory);
+        tids.into_iter().map(entry).collect()
+    }
+}
+
+/// `/proc/PID/ns`: one of each, the same for all.
+struct Namespaces {
+    of: Of,
+}
+
+impl Listing for Namespaces {
+    fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
+        let found = NAMESPACES.iter().enumerate().find(|(_, (n, _))| n.as_bytes() == name);
+        let (index, (name, number)) = found.ok_or(Errno::ENOENT)?;
+        let attr = self.of.attr(40 + index as u64, FileType::Symlink, 0o777);
+        let text = format!("{name}:[{number}]").into_bytes();
+        let nowhere = |_: &Caller<'_>| Err(Errno::EACCES);
+        Ok(Arc::new(PseudoLink::magic(&self.of.proc.fs, attr, Box::new(move |_| Ok(text.clone())), Box::new(nowhere))))
+    }
+
+    fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
+        let entry = |(index, (name, _)): (usize, &(&str, u64))| {
+            (name.as_bytes().to_vec(), ino(self.of.tid, 40 + index as u64), FileType::Symlink)
+        };
+        NAMESPACES.iter().enumerate().map(entry).collect()
+    }
+}
