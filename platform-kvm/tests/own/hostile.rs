@@ -4,12 +4,6 @@ use platform::suite::asm::{Asm, Reg};
 use platform::suite::lab::{CODE, Lab, run, start_state};
 use platform::{Access, Exit, USER_END};
 
-fn reach(lab: &Lab, code: &Asm) -> (Exit, platform::UserRegs) {
-    let mut guest = lab.guest(code);
-    let exit = guest.run();
-    (exit, guest.state.regs)
-}
-
 #[test]
 fn the_private_area_cannot_be_touched() {
     let lab = crate::lab();
