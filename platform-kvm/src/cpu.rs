@@ -125,6 +125,9 @@ impl KvmCpu {
         let flush = same && matches!(&self.loaded, Some((_, seen)) if *seen != changes);
         let reason = self.vcpu.run_user(regs, space.cr3(), flush);
         self.kick.leave();
+        if self.vcpu.is_before_switch() {
+            return reason;
+        }
         if !same {
             // Dropping the old space may free its tables: only now that the new ones are loaded.
             self.loaded = Some((space.clone(), changes));

@@ -18,6 +18,9 @@ pub const XSTATE_BV: usize = 512;
 /// Bytes of the legacy area and the header.
 pub const HEADER_END: usize = 576;
 
+const X87: u64 = 1;
+const SSE: u64 = 2;
+
 /// A buffer of the size that KVM copies.
 pub struct XsaveBuffer {
     words: Vec<u64>,
@@ -85,8 +88,18 @@ impl XsaveBuffer {
         let mxcsr = word32(bytes, 24) & 0xffff;
         bytes[24..28].copy_from_slice(&mxcsr.to_le_bytes());
         bytes[28..32].copy_from_slice(&0u32.to_le_bytes());
-        let present = self.components() & xcr0;
+        let held = self.components();
         let bytes = self.bytes_mut();
+        // KVM takes MXCSR only together with the legacy components, so these are always there.
+        if held & X87 == 0 {
+            bytes[..24].fill(0);
+            bytes[32..160].fill(0);
+            bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        }
+        if held & SSE == 0 {
+            bytes[160..416].fill(0);
+        }
+        let present = held & xcr0 | X87 | SSE;
         bytes[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&present.to_le_bytes());
         bytes[XSTATE_BV + 8..HEADER_END].fill(0);
     }

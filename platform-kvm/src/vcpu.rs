@@ -87,8 +87,12 @@ impl Vcpu {
         } else {
             self.set_special(3, cr3, bases);
         }
-        self.cr3 = cr3;
         self.run(out)
+    }
+
+    /// Whether the vCPU was stopped before it loaded the tables that it was told to run on.
+    pub fn is_before_switch(&mut self) -> bool {
+        self.ring == 0 && self.general().rip == private_va(STUB_PAGE) + RETURN_SWITCH
     }
 
     /// Lets ring 3 use the exit port.
@@ -149,8 +153,9 @@ impl Vcpu {
         };
         let run = self.fd.get_kvm_run();
         run.kvm_dirty_regs = 0;
-        let sregs = self.special();
-        (self.ring, self.bases) = (sregs.cs.dpl, (sregs.fs.base, sregs.gs.base));
+        let sregs = *self.special();
+        // What is loaded is what the vCPU says, not what it was told: it may have been stopped before the stub's `mov cr3`.
+        (self.ring, self.cr3, self.bases) = (sregs.cs.dpl, crate::pte::addr(sregs.cr3), (sregs.fs.base, sregs.gs.base));
         reason
     }
 

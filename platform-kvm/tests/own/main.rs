@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 use platform::Platform;
 use platform::suite::Lab;
+use platform::suite::lab::emulated;
 
 fn factory() -> io::Result<Arc<dyn Platform>> {
+    hold_vm();
     Ok(Arc::new(platform_kvm::KvmPlatform::open()?))
 }
 
@@ -22,7 +24,9 @@ fn lab() -> Lab {
     Lab::new(factory)
 }
 
-/// Whether the processor is QEMU's TCG, which lacks alignment checks and icebp, and is slow.
-fn emulated() -> bool {
-    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG"))
+/// Keeps one VM until the process ends. Without any VM, KVM switches SVM off on all processors, and on again for the
+/// next one; emulated processors have been seen to stop for good in the middle of that.
+fn hold_vm() {
+    static HELD: std::sync::OnceLock<Option<platform_kvm::KvmPlatform>> = std::sync::OnceLock::new();
+    HELD.get_or_init(|| platform_kvm::KvmPlatform::open().ok());
 }

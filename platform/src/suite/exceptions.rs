@@ -1,7 +1,7 @@
 //! CPU exceptions: the vector, and rip where Linux would report it.
 
 use super::asm::{Asm, Reg};
-use super::lab::{CODE, Lab};
+use super::lab::{CODE, Lab, emulated};
 use crate::Exit;
 use crate::arch::RFLAGS_TF;
 
@@ -21,7 +21,9 @@ pub fn breakpoint(lab: &Lab) {
 
 /// icebp is a debug trap.
 pub fn icebp(lab: &Lab) {
-    assert_eq!(exception(lab, &Asm::new().raw(&[0x90, 0xf1])), (1, 2));
+    if !emulated() {
+        assert_eq!(exception(lab, &Asm::new().raw(&[0x90, 0xf1])), (1, 2));
+    }
 }
 
 pub fn invalid_opcode(lab: &Lab) {
@@ -89,7 +91,9 @@ pub fn trap_flag_set_by_guest(lab: &Lab) {
 pub fn floating_point(lab: &Lab) {
     // push 0; ldmxcsr [rsp]; xorps xmm0, xmm0; divps xmm0, xmm0
     let simd = Asm::new().raw(&[0x6a, 0, 0x0f, 0xae, 0x14, 0x24, 0x0f, 0x57, 0xc0, 0x0f, 0x5e, 0xc0]);
-    assert_eq!(exception(lab, &simd), (19, 9));
+    if !emulated() {
+        assert_eq!(exception(lab, &simd), (19, 9));
+    }
     // push 0; fldcw [rsp]; fld1; fldz; fdivp; fwait
     let x87 = Asm::new().raw(&[0x6a, 0, 0xd9, 0x2c, 0x24, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0x9b]);
     assert_eq!(exception(lab, &x87), (16, 11));

@@ -50,7 +50,16 @@ pub fn shrunken(lab: &Lab) {
     guest.state.regs.rip = super::lab::CODE;
     assert_eq!(guest.run(), Exit::BusError { addr: DATA + 4096 + 8 });
     file.set_len(2 * 4096).expect("grow");
-    assert_eq!(guest.run(), Exit::Syscall);
+    match guest.run() {
+        Exit::Syscall => {}
+        // A platform may have dropped the translation that failed: an address space is a cache.
+        Exit::Fault { addr, .. } => {
+            assert_eq!(addr, DATA + 4096 + 8);
+            map(&*guest.space, DATA, &frame, 2, RW);
+            assert_eq!(guest.run(), Exit::Syscall);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// An image's frames can be read and executed; a store faults.

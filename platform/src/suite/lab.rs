@@ -24,6 +24,13 @@ pub const RW: Prot = Prot::READ.union(Prot::WRITE);
 /// Read and execute.
 pub const RX: Prot = Prot::READ.union(Prot::EXEC);
 
+/// Whether the processor is an emulated one (QEMU's TCG, as `scripts/qemu-kvm.sh` runs it), which lacks SIMD and
+/// alignment exceptions and icebp.
+#[must_use]
+pub fn emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG"))
+}
+
 /// A platform and its memory.
 pub struct Lab {
     /// The platform under test.
