@@ -1,1 +1,16 @@
-//! Differential and integration tests.
+//! The harness of the differential and integration tests: what runs a program natively and in a sandbox, compares, and
+//! counts. The cases themselves are in `suite/`, the programs in `guest/` and `programs/`.
+
+pub mod compare;
+pub mod compile;
+pub mod env;
+pub mod expect;
+pub mod guest;
+pub mod native;
+pub mod output;
+pub mod pty;
+pub mod random;
+pub mod rootfs;
+pub mod runner;
+pub mod sandbox;
+pub mod supervise;

@@ -1,0 +1,6 @@
+// build: static dynamic static-pie
+#include <stdio.h>
+int main(void) {
+    puts("hello");
+    return 0;
+}

@@ -1,0 +1,93 @@
+//! The differential cases of the guest programs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::compile::{Link, Program};
+use crate::output::Output;
+use crate::runner::Case;
+use crate::sandbox::Sandbox;
+use crate::{compare, env, native, rootfs};
+
+/// A program linked in one way, with its native result once that is known.
+struct Guest {
+    program: Program,
+    link: Link,
+    root: PathBuf,
+    native: OnceLock<Result<Output, String>>,
+}
+
+impl Guest {
+    fn command(&self) -> Vec<String> {
+        let path = format!("{}/{}{}", rootfs::PROGRAMS, self.program.name, self.link.suffix());
+        if self.program.init {
+            // Not `exec`: the shell stays process 1 (or its like) and passes the status on.
+            let line = format!("{path} \"$@\"; exit $?");
+            let shell = ["/bin/sh".to_owned(), "-c".to_owned(), line, "sh".to_owned()];
+            return shell.into_iter().chain(self.program.args.clone()).collect();
+        }
+        std::iter::once(path).chain(self.program.args.clone()).collect()
+    }
+
+    /// The native run, made once.
+    fn native(&self) -> Result<&Output, String> {
+        let run = || native::run(&self.root, &self.command(), Duration::from_secs(30));
+        self.native.get_or_init(run).as_ref().map_err(Clone::clone)
+    }
+
+    fn check_native(&self) -> Result<(), String> {
+        self.native()?.expect_status(self.program.status).map(|_| ())
+    }
+
+    fn check(&self, image: &Path, platform: &str) -> Result<(), String> {
+        let native = self.native()?;
+        let chaos = platform.contains("+chaos");
+        let limit = self.program.limit * if chaos { 2 } else { 1 };
+        let sandbox = Sandbox::new(image, platform).flags(&["--memory", &self.program.memory]).limit(limit);
+        let output = sandbox.run(&self.command())?;
+        compare::compare(native, &output, self.program.stderr)
+    }
+}
+
+/// Cases of every program: natively, on each of `platforms`, and with spurious wake-ups where `chaos` is set. Programs
+/// of `broken` fail with their message.
+#[must_use]
+pub fn cases(programs: &[Program], broken: &[(String, String)], root: &Path, image: &Path, chaos: bool) -> Vec<Case> {
+    let mut all = Vec::new();
+    for program in programs {
+        for link in &program.links {
+            let name = format!("{}{}", program.name, link.suffix());
+            let test = format!("guest/{name}");
+            if let Some((_, message)) = broken.iter().find(|(broken, _)| *broken == name) {
+                let message = message.clone();
+                all.push(Case::new(test, "native", move || Err(message.clone())));
+                continue;
+            }
+            if program.soak && !env::soak() {
+                continue;
+            }
+            let (program, link) = (program.clone(), *link);
+            let guest = Arc::new(Guest { program, link, root: root.to_owned(), native: OnceLock::new() });
+            all.extend(of_guest(&guest, &test, image, chaos));
+        }
+    }
+    all
+}
+
+fn of_guest(guest: &Arc<Guest>, test: &str, image: &Path, chaos: bool) -> Vec<Case> {
+    let mut platforms = env::platforms();
+    if chaos && guest.program.chaos {
+        platforms.extend(env::platforms().iter().map(|p| format!("{p}+chaos")));
+    }
+    let native = guest.clone();
+    let mut cases = vec![Case::new(test, "native", move || native.check_native())];
+    for platform in platforms {
+        let (guest, image, on) = (guest.clone(), image.to_owned(), platform.clone());
+        cases.push(Case::new(test, platform, move || guest.check(&image, &on)));
+    }
+    if guest.program.alone {
+        cases = cases.into_iter().map(Case::alone).collect();
+    }
+    cases
+}

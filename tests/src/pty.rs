@@ -1,0 +1,1 @@
+//! A terminal for the command under test.
