@@ -45,6 +45,8 @@ pub enum Level {
     FdTable,
     /// Signal queues and handlers.
     Signals,
+    /// A process's timers.
+    ProcessTimers,
     /// Timer queue.
     Timers,
     /// A wait queue's entries.

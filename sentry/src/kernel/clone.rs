@@ -177,7 +177,10 @@ fn copy_group(cx: &CurrentTask<'_>, args: &CloneArgs, tid: Tid) -> Arc<ThreadGro
         actions.clear_handlers();
     }
     let limits = *mine.limits.lock();
-    ThreadGroup::with(tid, actions, limits)
+    let group = ThreadGroup::with(tid, actions, limits);
+    group.personality.store(mine.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    group.dumpable.store(mine.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    group
 }
 
 fn copy_arch(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> ArchState {

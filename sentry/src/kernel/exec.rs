@@ -220,6 +220,7 @@ fn commit(cx: &mut CurrentTask<'_>, prepared: Prepared) {
     actions.reset_for_exec();
     group.signals.set_actions(actions);
     group.timers.clear_posix();
+    group.dumpable.store(u8::from(!prepared.secure), Ordering::Relaxed);
     {
         let mut state = group.state.lock();
         state.exec = None;

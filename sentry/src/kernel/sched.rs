@@ -198,6 +198,13 @@ impl Scheduler {
         }
     }
 
+    /// Makes worker `index` give up its task at its next boundary (`sched_yield`).
+    pub fn yield_worker(&self, index: usize) {
+        if let Some(slot) = self.workers.get(index) {
+            slot.resched.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Whether worker `index` should give up its task.
     pub(crate) fn should_resched(&self, index: usize) -> bool {
         self.workers[index].resched.load(Ordering::SeqCst) || self.is_paused()

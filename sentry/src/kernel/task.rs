@@ -13,7 +13,7 @@ use crate::kernel::creds::Creds;
 use crate::kernel::op::Op;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::thread_group::ThreadGroup;
-use crate::kernel::timers::TimerHandle;
+use crate::kernel::timers::{TimerHandle, TimerTarget};
 use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
 use crate::mm::Mm;
 use crate::sync::{Level, Mutex};
@@ -383,6 +383,12 @@ impl Task {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.tid == self.group.tgid
+    }
+}
+
+impl TimerTarget for TaskWaker {
+    fn expired(&self) {
+        self.0.notify();
     }
 }
 

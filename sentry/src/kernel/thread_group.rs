@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use crate::kernel::limits::Limits;
 use crate::kernel::signal::{Actions, GroupSignals};
@@ -128,6 +128,8 @@ pub struct ThreadGroup {
     pub limits: Mutex<Limits>,
     /// `PR_SET_DUMPABLE`: 0, 1 or 2.
     pub dumpable: AtomicU8,
+    /// `personality(2)`; inherited.
+    pub personality: AtomicU32,
     /// Interval timers and POSIX timers.
     pub timers: TimerSet,
 }
@@ -151,6 +153,7 @@ impl ThreadGroup {
             exit_queue: WaitQueue::new(),
             limits: Mutex::new(Level::Leaf, limits),
             dumpable: AtomicU8::new(1),
+            personality: AtomicU32::new(0),
             timers: TimerSet::default(),
         })
     }

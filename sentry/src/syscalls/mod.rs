@@ -4,6 +4,7 @@
 //! the strace log and `docs/syscalls.md`. Handlers parse at the edge, are short, and call into a subsystem.
 
 pub mod args;
+pub mod creds;
 pub mod deadline;
 pub mod epoll;
 pub mod event;
@@ -19,10 +20,15 @@ pub mod futex;
 pub mod misc;
 pub mod mm;
 pub mod poll;
+pub mod prctl;
 pub mod process;
 pub mod read_write;
+pub mod rlimit;
+pub mod sched;
+pub mod session;
 pub mod signal;
 pub mod socket;
+pub mod time;
 pub mod trace;
 pub mod wait;
 
@@ -86,6 +92,7 @@ macro_rules! syscall_table {
 
 /// All families.
 const FAMILIES: &[&[Syscall]] = &[
+    creds::TABLE,
     epoll::TABLE,
     event::TABLE,
     exec::TABLE,
@@ -99,10 +106,15 @@ const FAMILIES: &[&[Syscall]] = &[
     misc::TABLE,
     mm::TABLE,
     poll::TABLE,
+    prctl::TABLE,
     process::TABLE,
     read_write::TABLE,
+    rlimit::TABLE,
+    sched::TABLE,
+    session::TABLE,
     signal::TABLE,
     socket::TABLE,
+    time::TABLE,
     wait::TABLE,
     // Keep one entry a line.
 ];

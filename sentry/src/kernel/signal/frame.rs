@@ -115,12 +115,9 @@ fn set_context_registers(regs: &mut UserRegs, from: &[u64; 18]) {
 /// Where the frame goes: stack pointer of the handler, address of the FPU state.
 fn place(rsp: u64, alt: &AltStack, on_alt: bool, fpu_size: u64) -> Option<(u64, u64)> {
     let nested = alt.in_use(rsp);
-    let mut sp = rsp.wrapping_sub(RED_ZONE);
-    let mut entering = false;
-    if on_alt && alt.state(sp) == 0 {
-        sp = alt.sp.wrapping_add(alt.size);
-        entering = true;
-    }
+    let below = rsp.wrapping_sub(RED_ZONE);
+    let entering = on_alt && alt.state(below) == 0;
+    let sp = if entering { alt.sp.wrapping_add(alt.size) } else { rsp.checked_sub(RED_ZONE)? };
     let fpu = sp.checked_sub(fpu_size)? & !63;
     // As at a function's entry: 8 bytes off a multiple of 16.
     let frame = (fpu.checked_sub(FRAME as u64)? & !15).checked_sub(8)?;

@@ -58,7 +58,8 @@ impl TaskSignals {
         self.mask.load(Ordering::SeqCst)
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut PendingQueue) -> R) -> R {
+    /// Changes the queue, and what `pending` says of it.
+    pub fn change<R>(&self, change: impl FnOnce(&mut PendingQueue) -> R) -> R {
         let mut queue = self.queue.lock();
         let answer = change(&mut queue);
         self.pending.store(queue.set(), Ordering::SeqCst);
@@ -67,12 +68,12 @@ impl TaskSignals {
 
     /// Moves what is pending to another task (`execve` in a thread that is not the first).
     pub fn take_queue(&self) -> PendingQueue {
-        self.with(std::mem::take)
+        self.change(std::mem::take)
     }
 
     /// Takes over what [`TaskSignals::take_queue`] gave.
     pub fn adopt_queue(&self, from: PendingQueue) {
-        self.with(|queue| *queue = from);
+        self.change(|queue| *queue = from);
     }
 }
 
@@ -116,7 +117,8 @@ impl GroupSignals {
         &self.arrivals
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut PendingQueue) -> R) -> R {
+    /// Changes the queue, and what `pending` says of it.
+    pub fn change<R>(&self, change: impl FnOnce(&mut PendingQueue) -> R) -> R {
         let mut queue = self.queue.lock();
         let answer = change(&mut queue);
         self.pending.store(queue.set(), Ordering::SeqCst);
@@ -141,7 +143,7 @@ pub fn dequeue(task: &Task, wanted: SigSet) -> Option<SigInfo> {
     if pending_set(task) & wanted == 0 {
         return None;
     }
-    task.signals.with(|q| q.take(wanted)).or_else(|| task.group.signals.with(|q| q.take(wanted)))
+    task.signals.change(|q| q.take(wanted)).or_else(|| task.group.signals.change(|q| q.take(wanted)))
 }
 
 /// Whether an unblocked signal, a stop or an exit waits for `task` (Linux's `signal_pending`).

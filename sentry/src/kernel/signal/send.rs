@@ -36,8 +36,8 @@ fn prepare(group: &Arc<ThreadGroup>, task: &Task, tasks: &[Arc<Task>], signo: i3
 
 /// Drops pending signals of a process and its threads.
 pub fn flush(group: &ThreadGroup, tasks: &[Arc<Task>], unwanted: SigSet) {
-    group.signals.with(|q| q.flush(unwanted));
-    tasks.iter().for_each(|t| t.signals.with(|q| q.flush(unwanted)));
+    group.signals.change(|q| q.flush(unwanted));
+    tasks.iter().for_each(|t| t.signals.change(|q| q.flush(unwanted)));
 }
 
 /// Sends a signal to one thread. A dead thread's are dropped.
@@ -55,7 +55,7 @@ pub fn send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
         return Ok(());
     }
     let limit = group.limit(resource::SIGPENDING);
-    let queued = task.signals.with(|q| q.push(info, limit, &task.kernel.queued_signals));
+    let queued = task.signals.change(|q| q.push(info, limit, &task.kernel.queued_signals));
     group.signals.announce();
     if task.signals.mask() & bit(info.signo) == 0 {
         task.notify();
@@ -78,7 +78,7 @@ pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errn
         return Ok(());
     }
     let limit = group.limit(resource::SIGPENDING);
-    let queued = group.signals.with(|q| q.push(info, limit, &leader.kernel.queued_signals));
+    let queued = group.signals.change(|q| q.push(info, limit, &leader.kernel.queued_signals));
     group.signals.announce();
     let takes = |t: &&Arc<Task>| t.signals.mask() & bit(info.signo) == 0;
     if let Some(task) = Some(leader).filter(takes).or_else(|| tasks.iter().find(takes)) {
@@ -117,7 +117,7 @@ pub fn force(cx: &mut CurrentTask<'_>, info: SigInfo) {
     if blocked {
         super::set_mask(cx, task.signals.mask() & !bit(info.signo));
     }
-    task.signals.with(|q| q.push(info, u64::MAX, &task.kernel.queued_signals));
+    task.signals.change(|q| q.push(info, u64::MAX, &task.kernel.queued_signals));
     group.signals.announce();
 }
 
