@@ -30,7 +30,8 @@ fn difference(name: &str, native: &[u8], sandboxed: &[u8]) -> Option<String> {
     let (native, sandboxed) = (String::from_utf8_lossy(native), String::from_utf8_lossy(sandboxed));
     let (left, right): (Vec<&str>, Vec<&str>) = (native.lines().collect(), sandboxed.lines().collect());
     let first = left.iter().zip(&right).position(|(l, r)| l != r).unwrap_or(left.len().min(right.len()));
-    let mut text = format!("{name} differs from line {} on ({} lines natively, {})", first + 1, left.len(), right.len());
+    let mut text =
+        format!("{name} differs from line {} on ({} lines natively, {})", first + 1, left.len(), right.len());
     let from = first.saturating_sub(2);
     for line in left.get(from..first).unwrap_or_default() {
         text += &format!("\n    {line}");

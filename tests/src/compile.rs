@@ -184,7 +184,12 @@ fn modified(path: &Path) -> Option<SystemTime> {
 /// The newest header that programs share.
 fn headers() -> Option<SystemTime> {
     let entries = std::fs::read_dir(env::repo().join("tests/guest")).ok()?;
-    entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "h")).filter_map(|p| modified(&p)).max()
+    entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "h"))
+        .filter_map(|p| modified(&p))
+        .max()
 }
 
 /// Compiles every program in every way, two at a time. Returns what does not compile: name and message.

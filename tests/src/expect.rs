@@ -81,9 +81,8 @@ impl Expectations {
             known.iter().any(|(test, platform)| *test == e.test && (e.platform == "*" || *platform == e.platform))
         };
         // A platform that this run leaves out still has its lines.
-        let elsewhere = |e: &Expectation| {
-            known.iter().any(|(test, _)| *test == e.test) && platforms.contains(&e.platform.as_str())
-        };
+        let elsewhere =
+            |e: &Expectation| known.iter().any(|(test, _)| *test == e.test) && platforms.contains(&e.platform.as_str());
         let bad = self.0.iter().filter(|e| !exists(e) && !elsewhere(e));
         bad.map(|e| format!("expectations:{}: no test {} on {}", e.line, e.test, e.platform)).collect()
     }

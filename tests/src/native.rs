@@ -131,7 +131,10 @@ fn layers(root: &Path) -> Result<PathBuf, String> {
     let through = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&lower)));
     told("bind the root", mount(Some(&through), &base.join("lower"), none, MsFlags::MS_BIND, none))?;
     let options = "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work";
-    told("mount overlay", mount(Some("overlay"), &base.join("root"), Some("overlay"), MsFlags::empty(), Some(options)))?;
+    told(
+        "mount overlay",
+        mount(Some("overlay"), &base.join("root"), Some("overlay"), MsFlags::empty(), Some(options)),
+    )?;
     Ok(base.join("root"))
 }
 

@@ -75,7 +75,9 @@ impl Selection {
                     selection.threads = flag.rsplit('=').next().and_then(|n| n.parse().ok());
                 }
                 flag if flag.starts_with('-') => {
-                    return Err(format!("unknown flag {flag}; --exact, --list, --skip TEXT, --test-threads N, or names"));
+                    return Err(format!(
+                        "unknown flag {flag}; --exact, --list, --skip TEXT, --test-threads N, or names"
+                    ));
                 }
                 name => selection.filters.push(name.to_owned()),
             }
@@ -93,8 +95,11 @@ impl Selection {
     #[must_use]
     pub fn takes(&self, case: &Case) -> bool {
         let id = case.id();
-        let matches = |filter: &String| if self.exact { id == *filter || case.test == *filter } else { id.contains(filter.as_str()) };
-        (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(|s| id.contains(s.as_str()))
+        let matches = |filter: &String| {
+            if self.exact { id == *filter || case.test == *filter } else { id.contains(filter.as_str()) }
+        };
+        (self.filters.is_empty() || self.filters.iter().any(matches))
+            && !self.skip.iter().any(|s| id.contains(s.as_str()))
     }
 }
 

@@ -63,9 +63,8 @@ pub fn wrap(command: &Command, result: &Path, limit: Duration) -> Result<Command
 /// # Errors
 /// The supervisor left no result.
 pub fn finish(stdout: Vec<u8>, stderr: Vec<u8>, result: &Path) -> Result<Output, String> {
-    let text = std::fs::read(result).map_err(|e| {
-        format!("the supervisor left no result: {e}\n{}", crate::output::tail(&stderr))
-    })?;
+    let text = std::fs::read(result)
+        .map_err(|e| format!("the supervisor left no result: {e}\n{}", crate::output::tail(&stderr)))?;
     let ending: Ending = serde_json::from_slice(&text).map_err(|e| format!("the supervisor's result: {e}"))?;
     Ok(Output { stdout, stderr, ending })
 }

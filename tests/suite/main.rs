@@ -83,7 +83,9 @@ fn sample(cases: Vec<Case>, selection: &Selection) -> Vec<Case> {
         return cases;
     }
     let seed = random::seed();
-    println!("{SAMPLE} of {count} cases with spurious wake-ups; NANOVISOR_SEED={seed} repeats the choice, NANOVISOR_SOAK=1 runs all");
+    println!(
+        "{SAMPLE} of {count} cases with spurious wake-ups; NANOVISOR_SEED={seed} repeats the choice, NANOVISOR_SOAK=1 runs all"
+    );
     let taken = random::Random::new(seed).sample(count, SAMPLE);
     let mut index = 0;
     let keep = |case: &Case| {

@@ -7,11 +7,11 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::kernel::tsc::{Sample, TscClock};
 use crate::kernel::Kernel;
 use crate::kernel::task::{Task, Tid};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::timer_set::process_time;
+use crate::kernel::tsc::{Sample, TscClock};
 
 /// Nanoseconds in a second.
 const NANOS: i64 = 1_000_000_000;
