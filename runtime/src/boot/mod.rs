@@ -58,8 +58,7 @@ fn run(control: &Arc<SeqPacket>) -> Result<Message> {
     walls::check_process(taken.config.inside_user, &taken.config.trial)?;
     #[cfg(feature = "compromised")]
     if taken.config.trial.attempt.is_some() {
-        walls::install_filter(&[], false, &taken.config.trial)?;
-        return taken.config.trial.attempt().map(|()| Message::Exited(0)).map_err(Failure::runtime);
+        return sentry_face::play_attacker(taken);
     }
     sentry_face::run(taken, control)
 }

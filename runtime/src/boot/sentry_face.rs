@@ -31,6 +31,18 @@ pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
     message(status)
 }
 
+/// Instead of running a guest: the attacker, behind the very walls that the sentry runs behind.
+///
+/// # Errors
+/// What was attempted failed, or its name is unknown.
+#[cfg(feature = "compromised")]
+pub fn play_attacker(mut taken: Taken) -> Result<Message> {
+    let platform = platforms::build(taken.config.platform, taken.fd(Role::Kvm))?;
+    let trial = &taken.config.trial;
+    walls::install_filter(&platform.seccomp_rules(), taken.config.debug, trial)?;
+    trial.attempt().map(|()| Message::Exited(0)).map_err(Failure::runtime)
+}
+
 fn sentry_config(
     mut taken: Taken,
     platform: Arc<dyn Platform>,
@@ -62,10 +74,7 @@ fn sentry_config(
 /// The last wall, put up by the sentry when it has everything that takes more than running the guest.
 fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
     let (debug, trial) = (config.debug, config.trial.clone());
-    Box::new(move || {
-        walls::install_filter(&platform.seccomp_rules(), debug, &trial).map_err(io::Error::other)?;
-        trial.attempt().map_err(io::Error::other)
-    })
+    Box::new(move || walls::install_filter(&platform.seccomp_rules(), debug, &trial).map_err(io::Error::other))
 }
 
 fn stdio(taken: &mut Taken) -> Result<Stdio> {
@@ -97,11 +106,14 @@ fn message(status: ExitStatus) -> Result<Message> {
     }
 }
 
+/// How the sentry's sentences about the user, the group and the working directory begin.
+const IDENTITY: [&str; 3] = ["user ", "group ", "working directory "];
+
 /// What kept the first program from starting, as an exit status.
 fn not_started(errno: Errno, text: &str) -> Status {
     match errno {
+        _ if IDENTITY.iter().any(|start| text.starts_with(start)) => Status::BadIdentity,
         Errno::ENOENT | Errno::ENOTDIR if text.contains("interpreter") => Status::NoInterpreter,
-        Errno::ENOENT | Errno::ENOTDIR if text.contains("user") || text.contains("directory") => Status::BadIdentity,
         Errno::ENOENT | Errno::ENOTDIR => Status::NotFound,
         Errno::EACCES | Errno::EPERM | Errno::EISDIR => Status::NotExecutable,
         Errno::ENOEXEC => Status::WrongFormat,
@@ -129,5 +141,6 @@ mod tests {
         assert_eq!(not_started(Errno::ENOENT, "/bin/x: its interpreter /bin/y is missing"), Status::NoInterpreter);
         assert_eq!(not_started(Errno::ENOEXEC, ""), Status::WrongFormat);
         assert_eq!(not_started(Errno::EACCES, ""), Status::NotExecutable);
+        assert_eq!(not_started(Errno::EACCES, "working directory /x: permission denied"), Status::BadIdentity);
     }
 }

@@ -36,7 +36,7 @@ pub fn build(kind: PlatformKind, kvm: Option<OwnedFd>) -> Result<Arc<dyn Platfor
     let result: io::Result<Arc<dyn Platform>> = match (kind, kvm) {
         (PlatformKind::Kvm, Some(fd)) => platform_kvm::KvmPlatform::new(fd).map(|p| Arc::new(p) as _),
         (PlatformKind::Kvm, None) => Err(io::Error::other("no /dev/kvm was handed over")),
-        (PlatformKind::Ptrace, _) => Err(io::Error::other("not built in yet")),
+        (PlatformKind::Ptrace, _) => platform_ptrace::PtracePlatform::new().map(|p| Arc::new(p) as _),
     };
     result.map_err(|e| does_not_work(kind, &e.to_string()))
 }
