@@ -66,7 +66,7 @@ impl Space {
         let mut at = self.hints[class];
         let mut passed_fitting = false;
         while let Some((r, ())) = self.free.at_or_after(at) {
-            let start = r.start.checked_sub(phase).unwrap_or(0).checked_next_multiple_of(align)? + phase;
+            let start = r.start.saturating_sub(phase).checked_next_multiple_of(align)? + phase;
             let start = if start < r.start { start.checked_add(align)? } else { start };
             if start.checked_add(len)? <= r.end {
                 // Alignment may have passed over ranges that fit others of the class.
