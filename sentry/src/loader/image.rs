@@ -6,7 +6,7 @@ use abi::{AddrRange, Errno, page_down};
 use platform::{Prot, USER_END, USER_START};
 
 use crate::loader::elf::{self, Header, PHDR_SIZE, Segment};
-use crate::loader::{read_at, read_head};
+use crate::loader::{OpenExec, read_at, read_head};
 use crate::mm::map::{MapRequest, Place};
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
 use crate::mm::{Mm, layout};
@@ -85,7 +85,7 @@ pub fn load_program(
     mm: &Arc<Mm>,
     file: &Arc<FileDescription>,
     head: &[u8],
-    open: &mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>,
+    open: OpenExec<'_>,
     random: [u64; 2],
 ) -> Result<Images, Errno> {
     let main = parse(file, head)?;

@@ -33,6 +33,9 @@ pub struct ExecIds {
     pub secure: bool,
 }
 
+/// Opens an interpreter for execution.
+pub type OpenExec<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>;
+
 /// What `execve` asks for.
 pub struct ExecRequest<'a> {
     /// The file, opened for execution.
@@ -50,7 +53,7 @@ pub struct ExecRequest<'a> {
     /// RLIMIT_STACK, bytes.
     pub stack_limit: u64,
     /// Opens an interpreter for execution.
-    pub open: &'a mut dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno>,
+    pub open: OpenExec<'a>,
     /// Who will run the program, given the file that decides (a script's interpreter, not the script).
     pub ids: &'a mut dyn FnMut(&Arc<FileDescription>) -> ExecIds,
 }

@@ -49,7 +49,9 @@ pub fn parse(head: &[u8]) -> Result<Option<Script>, Errno> {
 mod tests {
     use super::*;
 
-    fn line(text: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, Errno> {
+    type Line = (Vec<u8>, Option<Vec<u8>>);
+
+    fn line(text: &[u8]) -> Result<Option<Line>, Errno> {
         let mut head = [0u8; 256];
         let n = text.len().min(256);
         head[..n].copy_from_slice(&text[..n]);

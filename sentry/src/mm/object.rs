@@ -20,6 +20,8 @@ use crate::vfs::{InodeKey, IoSink, IoSource};
 
 /// Longest file (`MAX_LFS_FILESIZE`, limited to what `off_t` and page rounding bear).
 pub const MAX_SIZE: u64 = 1 << 62;
+/// Where the last page of all begins.
+const LAST_PAGE: u64 = !PAGE_MASK;
 /// Longest piece pinned and copied at a time.
 const PIECE: u64 = 1 << 20;
 /// Device number of objects that lie in no visible file system (shared anonymous memory, memfds).
@@ -68,7 +70,7 @@ pub fn anonymous_key() -> InodeKey {
 }
 
 fn pages(start: u64, end: u64) -> AddrRange {
-    AddrRange::new(page_down(start), page_up(end).unwrap_or(!PAGE_MASK))
+    AddrRange::new(page_down(start), page_up(end).unwrap_or(LAST_PAGE))
 }
 
 impl MemoryObject {
@@ -248,7 +250,7 @@ impl MemoryObject {
                 return Ok(());
             }
         }
-        self.clear(size, u64::MAX & !PAGE_MASK, true);
+        self.clear(size, LAST_PAGE, true);
         Ok(())
     }
 
@@ -266,7 +268,7 @@ impl MemoryObject {
         };
         let end = offset.saturating_add(len);
         // Bytes past the end of the file are zero already; the last page goes whole.
-        let end = if end >= size { page_up(end).unwrap_or(!PAGE_MASK) } else { end };
+        let end = if end >= size { page_up(end).unwrap_or(LAST_PAGE) } else { end };
         self.clear(offset, end, true);
         Ok(())
     }
@@ -383,7 +385,7 @@ impl Mappable for MemoryObject {
         _access: Access,
     ) -> Result<Vec<Translation>, TranslateError> {
         let mut state = self.state.lock();
-        let end = page_up(state.size).unwrap_or(!PAGE_MASK);
+        let end = page_up(state.size).unwrap_or(LAST_PAGE);
         if range.start >= end {
             return Err(TranslateError::Bus);
         }
