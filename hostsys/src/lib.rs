@@ -1,2 +1,22 @@
-//! See the package description.
+//! Host calls that need unsafe glue, each once, behind safe faces.
+//!
+//! Nothing here decides anything: the callers (the command line, the sandbox's boot) own the policy. An error names
+//! the call that failed and carries the host's errno.
 #![allow(unsafe_code)]
+
+pub mod caps;
+pub mod error;
+pub mod fds;
+pub mod mount;
+pub mod process;
+pub mod seqpacket;
+pub mod signals;
+pub mod sigsys;
+#[cfg(feature = "compromised")]
+pub mod trial;
+pub mod tty;
+pub mod userns;
+
+pub use error::{Error, Result};
+pub use process::{Child, Fork, Namespaces};
+pub use seqpacket::SeqPacket;

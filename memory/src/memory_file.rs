@@ -34,11 +34,52 @@ pub struct Extent {
     pub len: u64,
 }
 
-#[derive(Default)]
+/// Size classes of the first-fit hints: pages, as powers of two.
+const CLASSES: usize = 30;
+
 struct Space {
     free: RangeMap<()>,
     reserved: RangeMap<()>,
+    /// Holders of used pages. 0 means that the last one left and the page is being punched out: not yet free.
     refs: RangeMap<u32>,
+    /// For each size class: nothing of that size is free below this offset, so that a search starts there.
+    hints: [u64; CLASSES],
+}
+
+fn class_of(len: u64) -> usize {
+    (len / PAGE_SIZE).max(1).ilog2().min(CLASSES as u32 - 1) as usize
+}
+
+impl Space {
+    fn release(&mut self, range: AddrRange) {
+        if range.is_empty() {
+            return;
+        }
+        self.free.insert(range, ());
+        let start = self.free.get(range.start).map_or(range.start, |(r, ())| r.start);
+        self.hints.iter_mut().for_each(|h| *h = (*h).min(start));
+    }
+
+    /// First fit for `len` bytes at an offset that is `phase` past a multiple of `align`.
+    fn find(&mut self, len: u64, align: u64, phase: u64) -> Option<u64> {
+        let class = class_of(len);
+        let mut at = self.hints[class];
+        let mut passed_fitting = false;
+        while let Some((r, ())) = self.free.at_or_after(at) {
+            let start = r.start.checked_sub(phase).unwrap_or(0).checked_next_multiple_of(align)? + phase;
+            let start = if start < r.start { start.checked_add(align)? } else { start };
+            if start.checked_add(len)? <= r.end {
+                // Alignment may have passed over ranges that fit others of the class.
+                if !passed_fitting {
+                    self.hints[class] = r.start;
+                }
+                return Some(start);
+            }
+            passed_fitting |= r.len() / PAGE_SIZE >= 1 << class;
+            at = r.end;
+        }
+        None
+    }
 }
 
 /// The sandbox's own memory.
@@ -64,7 +105,8 @@ impl MemoryFile {
             Backing::Anonymous => None,
         };
         let file = FrameFile::map(FileKind::Memory, fd, SPACE, true)?;
-        let mut space = Space::default();
+        let mut space =
+            Space { free: RangeMap::new(), reserved: RangeMap::new(), refs: RangeMap::new(), hints: [0; CLASSES] };
         space.free.insert(AddrRange::new(0, SPACE), ());
         Ok(Arc::new(MemoryFile {
             file,
@@ -111,37 +153,59 @@ impl MemoryFile {
     /// # Errors
     /// `ENOMEM` where the offset space is exhausted.
     pub fn reserve(&self, len: u64, align: u64) -> Result<Extent, Errno> {
+        self.reserve_congruent(len, align, 0)
+    }
+
+    /// As [`MemoryFile::reserve`], at an offset that leaves the remainder `like % align`: so that huge pages of the
+    /// guest's addresses and of the file coincide.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the offset space is exhausted.
+    pub fn reserve_congruent(&self, len: u64, align: u64, like: u64) -> Result<Extent, Errno> {
         let len = page_up(len).filter(|&l| l > 0).ok_or(Errno::ENOMEM)?;
         let align = align.max(PAGE_SIZE);
         let mut space = self.space.lock();
-        let fit = |r: AddrRange| {
-            let start = r.start.checked_next_multiple_of(align)?;
-            (start.checked_add(len)? <= r.end).then_some(start)
-        };
-        let offset = space.free.iter().find_map(|(r, ())| fit(r)).ok_or(Errno::ENOMEM)?;
+        let offset = space.find(len, align, abi::page_down(like % align)).ok_or(Errno::ENOMEM)?;
         let range = AddrRange::new(offset, offset + len);
         space.free.remove(range);
         space.reserved.insert(range, ());
         Ok(Extent { offset, len })
     }
 
+    /// Lengthens a reservation that ends at `end` by `len` bytes, where those lie free. Answers whether they did.
+    #[must_use]
+    pub fn extend(&self, end: u64, len: u64) -> bool {
+        let Some(range) = end.checked_add(len).map(|e| AddrRange::new(end, e)) else { return false };
+        let mut space = self.space.lock();
+        if !space.free.get(end).is_some_and(|(r, ())| r.covers(&range)) {
+            return false;
+        }
+        space.free.remove(range);
+        space.reserved.insert(range, ());
+        true
+    }
+
     /// Gives a reservation (or a part of one) back. Pages of it that are in use stay so until their last holder leaves.
     pub fn unreserve(&self, extent: Extent) {
-        let range = AddrRange::new(extent.offset, extent.offset + extent.len);
+        let range = AddrRange::new(extent.offset, extent.offset.saturating_add(extent.len));
         let mut space = self.space.lock();
         space.reserved.remove(range);
         for gap in space.refs.gaps(range) {
-            space.free.insert(gap, ());
+            space.release(gap);
         }
     }
 
     /// Takes the unused pages of `range` (inside a reservation) into use, with one holder. They are zero.
     ///
     /// # Errors
-    /// `ENOMEM` past the limit; nothing changes then.
+    /// `ENOMEM` past the limit; `EEXIST` where one of them is in use already. Nothing changes then.
     pub fn commit(&self, range: AddrRange) -> Result<(), Errno> {
+        let mut space = self.space.lock();
+        if space.refs.overlapping(range).next().is_some() {
+            return Err(Errno::EEXIST);
+        }
         self.charge(range.len())?;
-        self.space.lock().refs.insert(range, 1);
+        space.refs.insert(range, 1);
         Ok(())
     }
 
@@ -165,27 +229,65 @@ impl MemoryFile {
 
     /// Adds a holder to every used page of `range`.
     pub fn inc_ref(&self, range: AddrRange) {
-        self.space.lock().refs.update(range, |_, n| *n += 1);
+        self.space.lock().refs.update(range, |_, n| *n = n.saturating_add(u32::from(*n > 0)));
+    }
+
+    /// Adds a holder to every used page of all `ranges`.
+    pub fn inc_refs(&self, ranges: &[AddrRange]) {
+        let mut space = self.space.lock();
+        for range in ranges {
+            space.refs.update(*range, |_, n| *n = n.saturating_add(u32::from(*n > 0)));
+        }
     }
 
     /// Removes a holder from every used page of `range`; pages without one are punched out.
     pub fn dec_ref(&self, range: AddrRange) {
-        let mut space = self.space.lock();
-        let mut dead = Vec::new();
-        space.refs.update(range, |r, n| {
-            *n -= 1;
-            if *n == 0 {
-                dead.push(r);
+        self.dec_refs(&[range]);
+    }
+
+    /// Removes a holder from every used page of all `ranges`; pages without one are punched out, neighbours in one go.
+    pub fn dec_refs(&self, ranges: &[AddrRange]) {
+        let mut dead: Vec<AddrRange> = Vec::new();
+        {
+            let mut space = self.space.lock();
+            for range in ranges {
+                space.refs.update(*range, |r, n| {
+                    *n = n.saturating_sub(1);
+                    if *n == 0 {
+                        dead.push(r);
+                    }
+                });
             }
+        }
+        dead.sort_unstable_by_key(|r| r.start);
+        dead.dedup_by(|next, last| {
+            let joined = last.end == next.start;
+            last.end = if joined { next.end } else { last.end };
+            joined
         });
+        // Punched without the lock: the dying pages count as used until they are zero again.
+        dead.iter().for_each(|r| self.punch(*r));
+        let mut space = self.space.lock();
         for r in &dead {
             space.refs.remove(*r);
-            self.punch(*r);
             for gap in space.reserved.gaps(*r) {
-                space.free.insert(gap, ());
+                space.release(gap);
             }
             self.used.fetch_sub(r.len(), Ordering::Relaxed);
         }
+    }
+
+    /// Populates the host's pages behind `range`, which is in use, so that the first touch is cheap. Best effort.
+    pub fn populate(&self, range: AddrRange) {
+        const MADV_POPULATE_WRITE: i32 = 23;
+        let addr = self.file.host_addr(range.start) as *mut libc::c_void;
+        // SAFETY: the range lies in our mapping; populating changes no content.
+        unsafe { libc::madvise(addr, range.len() as usize, MADV_POPULATE_WRITE) };
+    }
+
+    /// Gives the host's pages behind `range` back; its holders stay and read zeros from now on.
+    pub fn discard(&self, range: AddrRange) {
+        self.punch(range);
     }
 
     /// Whether every page of `range` has exactly one holder.

@@ -66,6 +66,11 @@ impl<V: RangeValue> RangeMap<V> {
         self.map.range(..at).next_back().map(|(&s, (e, v))| (AddrRange { start: s, end: *e }, v))
     }
 
+    /// The ranges that start before `at`, the last first.
+    pub fn iter_before(&self, at: u64) -> impl Iterator<Item = (AddrRange, &V)> {
+        self.map.range(..at).rev().map(|(&s, (e, v))| (AddrRange { start: s, end: *e }, v))
+    }
+
     /// All ranges, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (AddrRange, &V)> {
         self.map.iter().map(|(&start, (end, v))| (AddrRange { start, end: *end }, v))

@@ -152,7 +152,7 @@ impl KvmCpu {
             0 if in_page(STUB_PAGE) => self.in_stub(space, regs, rip - private_va(STUB_PAGE)),
             0 if in_page(ENTRY_PAGE) => Step::Done(self.syscall(regs)),
             3 if rip.wrapping_sub(private_va(ENTRY_PAGE)) < 4 => Step::Done(self.syscall(regs)),
-            3 if reason == Reason::Io => self.port_access(regs),
+            3 if reason == Reason::Io => self.port_access(space, regs),
             3 => {
                 self.vcpu.store_user(regs);
                 self.after_interrupt()
@@ -226,13 +226,13 @@ impl KvmCpu {
     }
 
     /// The exit port was used in ring 3 by other code than ours (the software KVM, where ring 3 has to be able to).
-    fn port_access(&mut self, regs: &mut UserRegs) -> Step {
+    fn port_access(&mut self, space: &KvmSpace, regs: &mut UserRegs) -> Step {
         let before = *self.vcpu.general();
         let bases = (self.vcpu.special().fs.base, self.vcpu.special().gs.base);
         // KVM finishes the access at the next entry, which must not disturb what the task has by then.
         self.vcpu.finish();
         self.vcpu.store_user(regs);
-        regs.rip = before.rip;
+        regs.rip = insn::port_access_before(space, regs.rip);
         (regs.rax, regs.rcx, regs.rdi, regs.rsi) = (before.rax, before.rcx, before.rdi, before.rsi);
         (regs.fs_base, regs.gs_base) = bases;
         Step::Done(exception(GENERAL_PROTECTION, 0))

@@ -2,6 +2,7 @@
 
 use platform::UserRegs;
 
+use crate::layout::EXIT_PORT;
 use crate::space::KvmSpace;
 
 /// What is behind an invalid-opcode exception.
@@ -23,6 +24,18 @@ pub fn quirk(space: &KvmSpace, regs: &mut UserRegs) -> Quirk {
         [0xf3, 0x0f, 0xc7, modrm, ..] if modrm >= 0xf8 => rdpid(regs, modrm & 7, 4),
         [0xf3, rex @ 0x40..=0x4f, 0x0f, 0xc7, modrm] if modrm >= 0xf8 => rdpid(regs, modrm & 7 | (rex & 1) << 3, 5),
         _ => Quirk::None,
+    }
+}
+
+/// Where the access to the exit port began that ended at `rip`. Prefixes are not counted: they cannot be told from
+/// the end of the instruction before.
+pub fn port_access_before(space: &KvmSpace, rip: u64) -> u64 {
+    let mut code = [0u8; 2];
+    let start = rip.wrapping_sub(2);
+    match (space.read_code(start, &mut code), code) {
+        (2, [0xe4..=0xe7, EXIT_PORT]) => start,
+        (2, [_, 0x6c..=0x6f | 0xec..=0xef]) => start.wrapping_add(1),
+        _ => rip,
     }
 }
 

@@ -1,2 +1,52 @@
-//! The nanovisor command.
-fn main() {}
+//! The `nanovisor` command: prepares a sandbox, starts its process, and waits; or, executed again as `boot`, is it.
+#![deny(unsafe_code)]
+
+mod boot;
+mod cli;
+mod control;
+mod failure;
+mod image;
+mod logging;
+mod platforms;
+mod sandbox;
+mod walls;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::Result;
+
+fn main() -> ExitCode {
+    // Before anything else is set up: this is the sandbox process's program too, and its start is on the request path.
+    if std::env::args_os().next().is_some_and(|name| name == boot::ARGV0) {
+        return boot::main();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::Status::Usage as u8));
+        }
+    };
+    match run(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            log::error!("{failure}");
+            let _ = writeln!(std::io::stderr(), "nanovisor: {failure}");
+            ExitCode::from(failure.status as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    let log = sandbox::log::open(&cli.log)?;
+    match cli.command {
+        Command::Do(args) => sandbox::run(&args, &cli.log, log),
+        Command::Image(command) => image::run(&command).map(|()| 0),
+        Command::Platforms { json } => platforms::run(json).map(|()| 0),
+        Command::Syscalls { json } => boot::sentry_face::print_syscalls(json).map(|()| 0),
+    }
+}

@@ -29,6 +29,8 @@ pub enum Level {
     File,
     /// A second object of the same kind as one held (the peer of a socket, the target of splice).
     FilePeer,
+    /// Futex hash bucket; held while the futex word is read.
+    Futex,
     /// Vmas of an address space.
     Vmas,
     /// Reverse mappings of a memory object.
@@ -37,8 +39,6 @@ pub enum Level {
     Pmas,
     /// Epoll: interest list, then ready list.
     Epoll,
-    /// Futex hash bucket.
-    Futex,
     /// `Task::shared`: what others may read of a task (mm, descriptors, credentials, name).
     TaskShared,
     /// Descriptor table.

@@ -1,14 +1,25 @@
 //! The kernel proper: tasks and who runs them, signals, time, identity.
 
 pub mod clock;
+pub mod clone;
 pub mod creds;
+pub mod exec;
+pub mod exit;
+pub mod futex;
+pub mod limits;
 pub mod op;
+pub mod pidfd;
 pub mod pids;
+pub mod random;
 pub mod reactor;
+pub mod reap;
 pub mod sched;
+pub mod seams;
+pub mod session;
 pub mod signal;
 pub mod task;
 pub mod thread_group;
+pub mod timer_set;
 pub mod timers;
 pub mod wait;
 pub mod worker;
@@ -55,6 +66,16 @@ pub struct Kernel {
     pub fifos: crate::fs::pipe::fifo::Fifos,
     /// Bound Unix sockets.
     pub unix: crate::net::unix::address::UnixNames,
+    /// The console, where there is one.
+    pub console: OnceLock<Arc<dyn Console>>,
+    /// Futex waiters.
+    pub futexes: futex::Futexes,
+    /// Random bytes.
+    pub random: random::Random,
+    /// Controlling terminals.
+    pub sessions: session::Sessions,
+    /// Signals queued in all queues (RLIMIT_SIGPENDING).
+    pub queued_signals: signal::queue::Counter,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -77,6 +98,12 @@ pub struct Uts {
     pub hostname: Vec<u8>,
     /// NIS domain name.
     pub domainname: Vec<u8>,
+}
+
+/// The terminal behind the first program's streams.
+pub trait Console: Send + Sync {
+    /// The terminal outside has a new size.
+    fn set_window_size(&self, rows: u16, cols: u16);
 }
 
 struct Tick(std::sync::Weak<Kernel>);
@@ -114,6 +141,11 @@ impl Kernel {
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
+                console: OnceLock::new(),
+                futexes: futex::Futexes::default(),
+                random: random::Random,
+                sessions: session::Sessions::default(),
+                queued_signals: signal::queue::Counter::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }
@@ -136,6 +168,13 @@ impl Kernel {
         self.finish(ExitStatus::Failed(reason.to_owned()));
     }
 
+    /// Tells the console, if there is one, its new size.
+    pub fn set_window_size(&self, rows: u16, cols: u16) {
+        if let Some(console) = self.console.get() {
+            console.set_window_size(rows, cols);
+        }
+    }
+
     /// How the sandbox ended; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
@@ -146,6 +185,8 @@ impl Kernel {
 fn arm_tick(kernel: &std::sync::Weak<Kernel>) {
     if let Some(k) = kernel.upgrade() {
         let handle = k.timers.add(k.clock.monotonic() + TIME_SLICE, Arc::new(Tick(kernel.clone())));
-        *k.tick.lock() = Some(handle);
+        // The old handle is dropped after the guard: it takes the timers' lock.
+        let old = k.tick.lock().replace(handle);
+        drop(old);
     }
 }

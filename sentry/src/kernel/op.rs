@@ -77,6 +77,11 @@ pub trait Op: Send {
         Err(Errno::ERESTARTSYS)
     }
 
+    /// Whether only the task's death ends the wait (Linux's killable sleep); handlers run after it.
+    fn is_killable_only(&self) -> bool {
+        false
+    }
+
     /// A short name for `/proc/PID/wchan`, logs and the debugger.
     fn name(&self) -> &'static str;
 }

@@ -1,25 +1,108 @@
 //! Who exists: ids of tasks, processes, process groups and sessions.
+//!
+//! The table's lock is also the *tree lock* (Linux's `tasklist_lock`): see [`crate::kernel::thread_group`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kernel::task::{Task, Tid};
 use crate::kernel::thread_group::ThreadGroup;
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 
 /// Highest id given out (`/proc/sys/kernel/pid_max` is one more).
 pub const PID_LIMIT: i32 = 4_194_303;
+/// Most tasks a sandbox has at a time (its `pids.max`): a fork bomb ends at EAGAIN. Zombies count.
+pub const TASK_LIMIT: usize = 32_768;
 
+/// A process and its leader task, out of the table; dropped after the tree lock.
+pub type Forgotten = (Option<Arc<ThreadGroup>>, Option<Arc<Task>>);
+
+/// The table's content; held, nobody is born, reaped, or moved in the tree.
 #[derive(Default)]
-struct Ids {
+pub struct Tree {
     last: i32,
+    wrapped: bool,
     tasks: BTreeMap<Tid, Arc<Task>>,
     groups: BTreeMap<Tid, Arc<ThreadGroup>>,
 }
 
+impl Tree {
+    /// Whether `id` names a task, process, process group or session.
+    fn in_use(&self, id: Tid) -> bool {
+        self.tasks.contains_key(&id) || self.groups.contains_key(&id) || self.names_group(id.0)
+    }
+
+    fn names_group(&self, id: i32) -> bool {
+        self.groups.values().any(|g| {
+            let state = g.state.lock();
+            state.pgid == id || state.sid == id
+        })
+    }
+
+    /// The process with this id.
+    #[must_use]
+    pub fn group(&self, tgid: Tid) -> Option<&Arc<ThreadGroup>> {
+        self.groups.get(&tgid)
+    }
+
+    /// The task with this id.
+    #[must_use]
+    pub fn task(&self, tid: Tid) -> Option<&Arc<Task>> {
+        self.tasks.get(&tid)
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    /// Forgets a task. The caller drops the answer outside the lock.
+    #[must_use]
+    pub fn remove_task(&mut self, tid: Tid) -> Option<Arc<Task>> {
+        self.tasks.remove(&tid)
+    }
+
+    /// Adds a task, and its process where it leads one.
+    pub fn add(&mut self, task: &Arc<Task>) {
+        self.tasks.insert(task.tid, task.clone());
+        if task.is_leader() {
+            self.groups.insert(task.group.tgid, task.group.clone());
+        }
+    }
+
+    /// All processes.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<ThreadGroup>> {
+        self.groups.values()
+    }
+
+    /// The members of process group `pgid`.
+    #[must_use]
+    pub fn process_group(&self, pgid: i32) -> Vec<Arc<ThreadGroup>> {
+        self.groups.values().filter(|g| g.state.lock().pgid == pgid).cloned().collect()
+    }
+
+    /// Forgets a process and its leader task. The caller drops the answer outside the lock.
+    #[must_use]
+    pub fn forget(&mut self, tgid: Tid) -> Forgotten {
+        (self.groups.remove(&tgid), self.tasks.remove(&tgid))
+    }
+
+    /// Makes `task` the one that its id names.
+    #[must_use]
+    pub fn replace_task(&mut self, task: &Arc<Task>) -> Option<Arc<Task>> {
+        self.tasks.insert(task.tid, task.clone())
+    }
+
+    /// Tasks that exist.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
 /// All tasks and thread groups by id. One pid namespace for now.
 pub struct PidTable {
-    ids: Mutex<Ids>,
+    ids: Mutex<Tree>,
 }
 
 impl Default for PidTable {
@@ -32,17 +115,31 @@ impl PidTable {
     /// An empty table; the first id is 1.
     #[must_use]
     pub fn new() -> Self {
-        PidTable { ids: Mutex::new(Level::PidTable, Ids::default()) }
+        PidTable { ids: Mutex::new(Level::PidTable, Tree::default()) }
     }
 
-    /// A fresh id: the next free one, cyclically, as Linux gives them.
+    /// Takes the tree lock.
+    pub fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.ids.lock()
+    }
+
+    /// A fresh id: the next free one, cyclically, as Linux gives them. `None` where the sandbox has as many tasks as
+    /// it may.
     #[must_use]
     pub fn allocate(&self) -> Option<Tid> {
         let mut ids = self.ids.lock();
+        if ids.tasks.len() >= TASK_LIMIT {
+            return None;
+        }
         for _ in 0..PID_LIMIT {
-            ids.last = if ids.last >= PID_LIMIT { 300 } else { ids.last + 1 };
+            if ids.last >= PID_LIMIT {
+                ids.wrapped = true;
+                ids.last = 299;
+            }
+            ids.last += 1;
             let tid = Tid(ids.last);
-            if !ids.tasks.contains_key(&tid) && !ids.groups.contains_key(&tid) {
+            // Before the first wrap no id can be in use; the search is for long-lived sandboxes.
+            if !ids.wrapped || !ids.in_use(tid) {
                 return Some(tid);
             }
         }
@@ -51,11 +148,7 @@ impl PidTable {
 
     /// Makes a task findable, and its thread group where it is the leader.
     pub fn insert(&self, task: &Arc<Task>) {
-        let mut ids = self.ids.lock();
-        ids.tasks.insert(task.tid, task.clone());
-        if task.is_leader() {
-            ids.groups.insert(task.group.tgid, task.group.clone());
-        }
+        self.ids.lock().add(task);
     }
 
     /// The task with this id.

@@ -45,6 +45,7 @@ pub struct Scheduler {
     reactor: Arc<Reactor>,
     tick: Box<dyn Fn() + Send + Sync>,
     tick_armed: AtomicBool,
+    paused: AtomicBool,
 }
 
 impl Scheduler {
@@ -64,6 +65,7 @@ impl Scheduler {
             reactor,
             tick: Box::new(tick),
             tick_armed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }
     }
 
@@ -143,6 +145,9 @@ impl Scheduler {
     /// The next task for worker `index`, without waiting.
     pub(crate) fn pick(&self, index: usize) -> Option<Arc<Task>> {
         self.workers[index].resched.store(false, Ordering::SeqCst);
+        if self.is_paused() {
+            return None;
+        }
         self.take_next(index).or_else(|| self.take_shared())
     }
 
@@ -153,7 +158,7 @@ impl Scheduler {
             shared.idle += 1;
             self.idle.store(shared.idle, Ordering::SeqCst);
         }
-        let task = self.take_shared().or_else(|| self.steal(index));
+        let task = if self.is_paused() { None } else { self.take_shared().or_else(|| self.steal(index)) };
         if task.is_some() {
             self.end_idle();
         }
@@ -167,9 +172,14 @@ impl Scheduler {
         self.idle.store(shared.idle, Ordering::SeqCst);
     }
 
+    /// Whether some worker waits or is about to.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether there is queued work and somebody idle to do it.
     pub(crate) fn idle_could_work(&self) -> bool {
-        self.idle.load(Ordering::SeqCst) > 0 && self.waiting.load(Ordering::SeqCst) > 0
+        !self.is_paused() && self.idle.load(Ordering::SeqCst) > 0 && self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Brackets guest execution on worker `index`: between the two, a notification must kick.
@@ -190,12 +200,31 @@ impl Scheduler {
 
     /// Whether worker `index` should give up its task.
     pub(crate) fn should_resched(&self, index: usize) -> bool {
-        self.workers[index].resched.load(Ordering::SeqCst)
+        self.workers[index].resched.load(Ordering::SeqCst) || self.is_paused()
+    }
+
+    /// Stops all guest execution: running tasks go back to the queue at their next exit, which is forced now.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::SeqCst);
+        (0..self.workers.len()).for_each(|index| self.kick(index));
+    }
+
+    /// Lets guests run again.
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::SeqCst);
+        self.reactor.wake();
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
     }
 
     /// The tick: while tasks wait, spreads them over idle workers and takes the CPU from long runners.
     pub fn preempt(&self) {
         self.tick_armed.store(false, Ordering::SeqCst);
+        if self.is_paused() {
+            return;
+        }
         let mut waiting = self.waiting.load(Ordering::SeqCst) > 0;
         for (index, slot) in self.workers.iter().enumerate() {
             waiting |= self.has_next(index);

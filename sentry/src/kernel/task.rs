@@ -4,14 +4,14 @@
 //! behind `Task::own`; what others may look at lies in [`TaskShared`]; scheduling state is atomic in [`RunState`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use platform::{ArchState, Cpu};
 
 use crate::kernel::Kernel;
 use crate::kernel::creds::Creds;
 use crate::kernel::op::Op;
-use crate::kernel::signal::TaskSignals;
+use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::timers::TimerHandle;
 use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
@@ -176,6 +176,20 @@ pub struct TaskOwned {
     pub trace: Option<String>,
     /// Whether the task has begun to exit, so that it does so once.
     pub exiting: bool,
+    /// `sigaltstack(2)`.
+    pub altstack: AltStack,
+    /// The last fault or exception, for signal frames: trap number, error code, cr2.
+    pub fault: FaultContext,
+    /// `PR_SET_TIMERSLACK`, nanoseconds; stored, since our timers have none.
+    pub timer_slack: u64,
+}
+
+impl TaskOwned {
+    /// Whether the waiting call ends for death only (`vfork`, de-threading in `execve`).
+    #[must_use]
+    pub fn waits_uninterrupted(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|w| w.op.is_killable_only())
+    }
 }
 
 /// What others may read of a task. The owner keeps it current.
@@ -190,6 +204,33 @@ pub struct TaskShared {
     pub creds: Arc<Creds>,
     /// `comm`, at most 15 bytes.
     pub name: Vec<u8>,
+}
+
+/// Bits of [`Task::flags`]. Anybody sets them and notifies; the owner acts at its exit boundary.
+pub mod flags {
+    /// The task must exit: group exit, or another thread's `execve`.
+    pub const EXIT: u32 = 1;
+    /// The task's process is stopping or stopped.
+    pub const STOP: u32 = 2;
+    /// The task counts among its process's stopped threads.
+    pub const STOPPED: u32 = 4;
+}
+
+/// What `sched_setattr(2)`, `setpriority(2)` and `sched_setaffinity(2)` set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SchedAttr {
+    /// `SCHED_*`.
+    pub policy: i32,
+    /// Real-time priority, 0 for the ordinary policies.
+    pub priority: i32,
+    /// -20..=19.
+    pub nice: i32,
+    /// `SCHED_FLAG_RESET_ON_FORK`.
+    pub reset_on_fork: bool,
+    /// CPUs it may run on, bit by bit; 0 means all.
+    pub affinity: u64,
+    /// `ioprio_set(2)`.
+    pub io_priority: i32,
 }
 
 /// A guest thread.
@@ -208,8 +249,18 @@ pub struct Task {
     pub shared: Mutex<TaskShared>,
     /// Pending signals, mask.
     pub signals: TaskSignals,
-    /// CPU time spent in guest code and on its behalf, nanoseconds.
+    /// CPU time spent in guest code and on its behalf, nanoseconds, up to when it last left a worker.
     pub cpu_time: AtomicU64,
+    /// The part of it spent in guest code.
+    pub user_time: AtomicU64,
+    /// Since when it has been on a worker, monotonic nanoseconds; 0 while it is on none.
+    pub on_cpu_since: AtomicI64,
+    /// What it must look at before it runs guest code: [`flags`] bits.
+    pub flags: AtomicU32,
+    /// `PR_SET_PDEATHSIG`: the signal when the parent dies, 0 for none.
+    pub death_signal: AtomicI32,
+    /// Scheduling settings that are kept and shown: policy, priority, nice, affinity.
+    pub sched_attr: Mutex<SchedAttr>,
     /// Exit status in `wait(2)` form, once dead.
     pub exit_status: AtomicI32,
     /// When it started, monotonic nanoseconds.
@@ -229,7 +280,21 @@ impl Task {
         shared: TaskShared,
         signals: TaskSignals,
     ) -> Arc<Self> {
-        let own = TaskOwned {
+        Self::with(kernel, tid, group, arch, shared, signals, |_| {})
+    }
+
+    /// A new task, parked, whose owner's part `setup` has changed.
+    #[must_use]
+    pub fn with(
+        kernel: &Arc<Kernel>,
+        tid: Tid,
+        group: Arc<ThreadGroup>,
+        arch: ArchState,
+        shared: TaskShared,
+        signals: TaskSignals,
+        setup: impl FnOnce(&mut TaskOwned),
+    ) -> Arc<Self> {
+        let mut own = TaskOwned {
             arch,
             mm: shared.mm.clone(),
             waiting: None,
@@ -241,7 +306,11 @@ impl Task {
             syscall_nr: -1,
             trace: None,
             exiting: false,
+            altstack: AltStack::default(),
+            fault: FaultContext::default(),
+            timer_slack: 50_000,
         };
+        setup(&mut own);
         Arc::new(Task {
             kernel: kernel.clone(),
             tid,
@@ -251,6 +320,11 @@ impl Task {
             shared: Mutex::new(Level::TaskShared, shared),
             signals,
             cpu_time: AtomicU64::new(0),
+            user_time: AtomicU64::new(0),
+            on_cpu_since: AtomicI64::new(0),
+            flags: AtomicU32::new(0),
+            death_signal: AtomicI32::new(0),
+            sched_attr: Mutex::new(Level::Leaf, SchedAttr::default()),
             exit_status: AtomicI32::new(0),
             start_time: kernel.clock.monotonic(),
             last_cpu: AtomicUsize::new(0),
@@ -264,6 +338,21 @@ impl Task {
             WakeAction::Kick(worker) => self.kernel.sched.kick(worker),
             WakeAction::Nothing => {}
         }
+    }
+
+    /// Sets [`flags`] bits and makes the task look at them.
+    pub fn raise(self: &Arc<Self>, bits: u32) {
+        self.flags.fetch_or(bits, Ordering::SeqCst);
+        self.notify();
+    }
+
+    /// CPU time up to now, nanoseconds, and the part of it spent in guest code.
+    #[must_use]
+    pub fn cpu_times(&self) -> (u64, u64) {
+        let since = self.on_cpu_since.load(Ordering::Relaxed);
+        let running = if since == 0 { 0 } else { self.kernel.clock.monotonic().saturating_sub(since).max(0) };
+        let total = self.cpu_time.load(Ordering::Relaxed).saturating_add(running.cast_unsigned());
+        (total, self.user_time.load(Ordering::Relaxed).min(total))
     }
 
     /// Credentials now.

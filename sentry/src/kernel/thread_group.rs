@@ -1,17 +1,25 @@
 //! A process: threads that share an id, signal handlers, children and fate.
+//!
+//! `parent`, `children`, `pgid` and `sid` form the process tree. They change only while the [`PidTable`]'s tree lock is
+//! held (and the group's own lock for the write), so whoever holds the tree lock sees the whole tree stand still.
+//!
+//! [`PidTable`]: crate::kernel::pids::PidTable
 
 use std::sync::Arc;
 use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crate::kernel::signal::GroupSignals;
+use crate::kernel::limits::Limits;
+use crate::kernel::signal::{Actions, GroupSignals};
 use crate::kernel::task::{Task, Tid};
-use crate::kernel::wait::WaitQueue;
+use crate::kernel::timer_set::TimerSet;
+use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
 
 /// A `vfork` child lets its parent go on.
 #[derive(Default)]
 pub struct VforkDone {
-    done: std::sync::atomic::AtomicBool,
+    done: AtomicBool,
     queue: WaitQueue,
 }
 
@@ -19,13 +27,13 @@ impl VforkDone {
     /// Whether the child has let go of the address space.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.done.load(std::sync::atomic::Ordering::SeqCst)
+        self.done.load(Ordering::SeqCst)
     }
 
     /// The child lets go.
     pub fn finish(&self) {
-        self.done.store(true, std::sync::atomic::Ordering::SeqCst);
-        self.queue.wake(crate::kernel::wait::Events::IN);
+        self.done.store(true, Ordering::SeqCst);
+        self.queue.wake(Events::IN);
     }
 
     /// Woken when it does.
@@ -33,6 +41,38 @@ impl VforkDone {
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
+}
+
+/// Times and counts that `wait4(2)` and `getrusage(2)` sum up, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time in guest code.
+    pub user: u64,
+    /// Time in the kernel on its behalf.
+    pub system: u64,
+    /// Largest resident set, KiB.
+    pub max_rss: u64,
+}
+
+impl Usage {
+    /// The sum of both; the larger resident set.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            user: self.user.saturating_add(other.user),
+            system: self.system.saturating_add(other.system),
+            max_rss: self.max_rss.max(other.max_rss),
+        }
+    }
+}
+
+/// A change that a parent may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobEvent {
+    /// Stopped by this signal.
+    Stopped(i32),
+    /// Continued.
+    Continued,
 }
 
 /// What changes in a process.
@@ -50,6 +90,26 @@ pub struct GroupState {
     pub sid: i32,
     /// Set once the whole group is to exit: the status in `wait(2)` form.
     pub exiting: Option<i32>,
+    /// The thread that is in `execve` and waits for the others to go.
+    pub exec: Option<Tid>,
+    /// All threads have gone: the status for the parent, in `wait(2)` form.
+    pub zombie: Option<i32>,
+    /// The signal the parent gets at the end; 0 for none.
+    pub exit_signal: i32,
+    /// The stop that is under way or in effect: its signal.
+    pub stop: Option<i32>,
+    /// Whether all threads have stopped and the parent was told.
+    pub stop_complete: bool,
+    /// A stop or continuation that nobody has waited for yet.
+    pub job_event: Option<JobEvent>,
+    /// `PR_SET_CHILD_SUBREAPER`.
+    pub subreaper: bool,
+    /// Has called `execve` since it was forked (`setpgid` then refuses: EACCES).
+    pub did_exec: bool,
+    /// Usage of threads that have gone.
+    pub dead_threads: Usage,
+    /// Usage of children that were waited for.
+    pub children_usage: Usage,
 }
 
 /// A process.
@@ -62,17 +122,100 @@ pub struct ThreadGroup {
     pub signals: GroupSignals,
     /// Woken when a child changes state.
     pub child_queue: WaitQueue,
+    /// Woken when it ends (`pidfd_open`).
+    pub exit_queue: WaitQueue,
+    /// Resource limits.
+    pub limits: Mutex<Limits>,
+    /// `PR_SET_DUMPABLE`: 0, 1 or 2.
+    pub dumpable: AtomicU8,
+    /// Interval timers and POSIX timers.
+    pub timers: TimerSet,
 }
 
 impl ThreadGroup {
-    /// A process without threads.
+    /// A process without threads, with default limits and handlers.
     #[must_use]
     pub fn new(tgid: Tid) -> Arc<Self> {
+        Self::with(tgid, Arc::new(Actions::default()), Limits::default())
+    }
+
+    /// A process without threads, with these handlers and limits.
+    #[must_use]
+    pub fn with(tgid: Tid, actions: Arc<Actions>, limits: Limits) -> Arc<Self> {
+        let state = GroupState { exit_signal: libc::SIGCHLD, ..GroupState::default() };
         Arc::new(ThreadGroup {
             tgid,
-            state: Mutex::new(Level::ThreadGroup, GroupState::default()),
-            signals: GroupSignals::default(),
+            state: Mutex::new(Level::ThreadGroup, state),
+            signals: GroupSignals::new(actions),
             child_queue: WaitQueue::new(),
+            exit_queue: WaitQueue::new(),
+            limits: Mutex::new(Level::Leaf, limits),
+            dumpable: AtomicU8::new(1),
+            timers: TimerSet::default(),
         })
+    }
+
+    /// Whether others of the same user may look into it.
+    #[must_use]
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed) == 1
+    }
+
+    /// Its living threads.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Arc<Task>> {
+        self.state.lock().tasks.clone()
+    }
+
+    /// Its first living thread, the leader while that lives.
+    #[must_use]
+    pub fn first_task(&self) -> Option<Arc<Task>> {
+        let state = self.state.lock();
+        state.tasks.iter().find(|t| t.is_leader()).or_else(|| state.tasks.first()).cloned()
+    }
+
+    /// Its parent's id as `getppid(2)` tells it; 0 where there is none.
+    #[must_use]
+    pub fn parent_tgid(&self) -> i32 {
+        let parent = self.state.lock().parent.upgrade();
+        parent.map_or(0, |p| p.tgid.0)
+    }
+
+    /// Process group id.
+    #[must_use]
+    pub fn pgid(&self) -> i32 {
+        self.state.lock().pgid
+    }
+
+    /// Session id.
+    #[must_use]
+    pub fn sid(&self) -> i32 {
+        self.state.lock().sid
+    }
+
+    /// Whether it has ended and waits to be reaped.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        self.state.lock().zombie.is_some()
+    }
+
+    /// Own usage: living and gone threads.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (mut usage, tasks) = {
+            let state = self.state.lock();
+            (state.dead_threads, state.tasks.clone())
+        };
+        for task in tasks {
+            let (total, user) = task.cpu_times();
+            usage = usage.plus(Usage { user, system: total - user, max_rss: 0 });
+        }
+        usage
+    }
+
+    /// The soft limit of `resource` (`RLIMIT_*`).
+    #[must_use]
+    pub fn limit(&self, resource: u32) -> u64 {
+        self.limits.lock().get(resource).map_or(u64::MAX, |l| l.soft)
     }
 }

@@ -48,8 +48,9 @@ pub fn run(kernel: Arc<Kernel>, index: usize) -> std::io::Result<()> {
 pub fn run_reactor(kernel: Arc<Kernel>) {
     while !kernel.sched.is_stopped() {
         handle(&kernel, kernel.reactor.wait());
-        if kernel.sched.idle_could_work() {
-            // The wake-up was meant for a worker that was just about to wait.
+        if kernel.sched.has_idle() {
+            // This event was an idle worker's, who was just about to wait. Waking it hands over the work that there
+            // may be, and makes it the latest waiter again, who gets the next event.
             kernel.reactor.wake();
             std::thread::yield_now();
         }
@@ -86,6 +87,7 @@ impl Worker {
         task.run.start(self.index);
         task.last_cpu.store(self.index, Ordering::Relaxed);
         let started = self.kernel.clock.monotonic();
+        task.on_cpu_since.store(started, Ordering::Relaxed);
         let outcome = {
             let mut own = task.own.lock();
             let mut cx = CurrentTask { task: &task, own: &mut own, cpu: &mut *self.cpu };
@@ -94,6 +96,7 @@ impl Worker {
             outcome
         };
         let spent = self.kernel.clock.monotonic().saturating_sub(started);
+        task.on_cpu_since.store(0, Ordering::Relaxed);
         task.cpu_time.fetch_add(spent.max(0).cast_unsigned(), Ordering::Relaxed);
         match outcome {
             Outcome::Sleep => {
@@ -116,7 +119,9 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
     let mut entries = 0u32;
     loop {
         cx.task.run.take_notification();
-        retry_waiting(cx);
+        if !signal::is_stopped(cx.task) {
+            retry_waiting(cx);
+        }
         match signal::handle_pending(cx) {
             Pending::Continue => {}
             Pending::Stopped => return Outcome::Sleep,
@@ -141,8 +146,11 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
             kernel.sched.set_in_guest(index, false);
             continue;
         }
+        let entered = kernel.clock.monotonic();
         let exit = enter_guest(cx);
         kernel.sched.set_in_guest(index, false);
+        let spent = kernel.clock.monotonic().saturating_sub(entered).max(0);
+        cx.task.user_time.fetch_add(spent.cast_unsigned(), Ordering::Relaxed);
         serve_exit(cx, exit);
     }
 }
@@ -163,10 +171,12 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
                 _ => Err(crate::mm::FaultSignal::pkey()),
             };
             if let Err(bad) = served {
-                signal::force_fault(cx, addr, bad);
+                signal::force_fault(cx, addr, access, bad);
             }
         }
-        Exit::BusError { addr } => signal::force_fault(cx, addr, crate::mm::FaultSignal::bus_adrerr()),
+        Exit::BusError { addr } => {
+            signal::force_fault(cx, addr, platform::Access::READ, crate::mm::FaultSignal::bus_adrerr());
+        }
         Exit::Exception(exception) => signal::force_exception(cx, exception),
         Exit::Interrupted => {}
         Exit::Broken { reason, errno } => {

@@ -2,15 +2,35 @@
 //!
 //! The platform's address space is a cache of this and may be emptied at any time.
 
+pub mod brk;
+pub mod extents;
+pub mod fault;
+pub mod fork;
+pub mod layout;
+pub mod map;
 pub mod mappable;
+pub mod object;
+pub mod pma;
+pub mod protect;
+pub mod realise;
+pub mod unmap;
+pub mod user_copy;
+pub mod vma;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use abi::{Errno, UserAddr};
-use platform::{Access, AddressSpace};
+use abi::{AddrRange, Errno, UserAddr};
+use memory::{MemoryFile, RangeMap};
+use platform::{AddressSpace, Platform};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::Kernel;
+use crate::mm::layout::Layout;
+use crate::mm::pma::Pmas;
+use crate::mm::vma::{Vma, VmaFlags};
+use crate::sync::{Level, Mutex, RwLock};
+use crate::vfs::FileDescription;
 
 /// The signal that an access earns which the memory map does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +60,12 @@ impl FaultSignal {
         FaultSignal { signal: libc::SIGSEGV, code: 4 }
     }
 
+    /// The sandbox has no memory left: the task is killed.
+    #[must_use]
+    pub fn out_of_memory() -> Self {
+        FaultSignal { signal: libc::SIGKILL, code: 0x80 }
+    }
+
     /// Past the end of the file behind the mapping, or the host cannot produce the page.
     #[must_use]
     pub fn bus_adrerr() -> Self {
@@ -47,9 +73,85 @@ impl FaultSignal {
     }
 }
 
+/// What the guest mapped, and the numbers that go with it.
+pub struct Vmas {
+    /// By address.
+    pub map: RangeMap<Vma>,
+    /// Where new mappings go.
+    pub layout: Layout,
+    /// The heap: its start, and its end as `brk(2)` was told (not page-aligned).
+    pub brk: AddrRange,
+    /// `mlockall(MCL_FUTURE)`: flags that new mappings get.
+    pub default_flags: VmaFlags,
+    /// Protection keys in use, as bits; key 0 always is.
+    pub pkeys: u16,
+    /// What the loader placed, for `/proc/PID`.
+    pub program: ProgramInfo,
+}
+
+impl Default for Vmas {
+    fn default() -> Self {
+        Vmas {
+            map: RangeMap::new(),
+            layout: Layout::default(),
+            brk: AddrRange::default(),
+            default_flags: VmaFlags::empty(),
+            pkeys: 1,
+            program: ProgramInfo::default(),
+        }
+    }
+}
+
+/// Where the loader put a program's parts (`prctl(PR_SET_MM)`'s fields), and its file.
+#[derive(Clone, Default)]
+pub struct ProgramInfo {
+    /// The executable, for `/proc/PID/exe`.
+    pub exe: Option<Arc<FileDescription>>,
+    /// Program text.
+    pub code: AddrRange,
+    /// Initialised data.
+    pub data: AddrRange,
+    /// First address of the stack as the program found it.
+    pub start_stack: u64,
+    /// The argument strings, for `/proc/PID/cmdline`.
+    pub args: AddrRange,
+    /// The environment strings, for `/proc/PID/environ`.
+    pub env: AddrRange,
+    /// The auxiliary vector, for `/proc/PID/auxv`.
+    pub auxv: Vec<u64>,
+}
+
+/// Limits of a process that concern its memory, bytes (`u64::MAX` is none). `setrlimit` keeps them current.
+#[derive(Clone, Copy, Debug)]
+pub struct MmLimits {
+    /// RLIMIT_AS.
+    pub address_space: u64,
+    /// RLIMIT_DATA.
+    pub data: u64,
+    /// RLIMIT_STACK.
+    pub stack: u64,
+    /// RLIMIT_MEMLOCK; `u64::MAX` for who has CAP_IPC_LOCK.
+    pub memlock: u64,
+}
+
+impl Default for MmLimits {
+    fn default() -> Self {
+        MmLimits { address_space: u64::MAX, data: u64::MAX, stack: 8 << 20, memlock: u64::MAX }
+    }
+}
+
 /// An address space.
 pub struct Mm {
+    id: u64,
+    this: Weak<Mm>,
     space: Arc<dyn AddressSpace>,
+    memory: Arc<MemoryFile>,
+    /// Intent. Taken before `pmas`; what is removed is dropped after it is released (files have locks above it).
+    vmas: RwLock<Vmas>,
+    /// Frames. The platform's space changes only while this is held, so that it never shows what is not here.
+    pmas: Mutex<Pmas>,
+    limits: Mutex<MmLimits>,
+    oom: AtomicBool,
 }
 
 impl Mm {
@@ -58,11 +160,35 @@ impl Mm {
     /// # Errors
     /// `ENOMEM` where the platform has no more.
     pub fn new(kernel: &Arc<Kernel>) -> Result<Arc<Self>, Errno> {
-        let space = kernel.platform.new_address_space().map_err(|e| {
+        Self::on(&kernel.platform, &kernel.memory)
+    }
+
+    /// An empty address space on a platform and its memory.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the platform has no more.
+    pub fn on(platform: &Arc<dyn Platform>, memory: &Arc<MemoryFile>) -> Result<Arc<Self>, Errno> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let space = platform.new_address_space().map_err(|e| {
             log::warn!("no address space: {e}");
             Errno::ENOMEM
         })?;
-        Ok(Arc::new(Mm { space }))
+        Ok(Arc::new_cyclic(|this| Mm {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            this: this.clone(),
+            space,
+            memory: memory.clone(),
+            vmas: RwLock::new(Level::Vmas, Vmas::default()),
+            pmas: Mutex::new(Level::Pmas, Pmas::default()),
+            limits: Mutex::new(Level::Leaf, MmLimits::default()),
+            oom: AtomicBool::new(false),
+        }))
+    }
+
+    /// Its name within the process, never reused.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The platform's cache of this address space.
@@ -71,28 +197,34 @@ impl Mm {
         self.space.clone()
     }
 
-    /// Serves a page fault: realises and maps the page (and its neighbours).
-    ///
-    /// # Errors
-    /// The signal that the access earns.
-    pub fn handle_fault(&self, _addr: u64, _access: Access) -> Result<(), FaultSignal> {
-        Err(FaultSignal::maperr())
+    /// The limits now.
+    #[must_use]
+    pub fn limits(&self) -> MmLimits {
+        *self.limits.lock()
     }
 
-    /// Copies `dst.len()` bytes in from the guest.
-    ///
-    /// # Errors
-    /// `EFAULT` where any of them cannot be read; `dst` may be partly filled.
-    pub fn read_bytes(&self, _addr: UserAddr, _dst: &mut [u8]) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
+    /// New limits (`setrlimit`, `execve`).
+    pub fn set_limits(&self, limits: MmLimits) {
+        *self.limits.lock() = limits;
     }
 
-    /// Copies `src` out to the guest.
-    ///
-    /// # Errors
-    /// `EFAULT` where any byte cannot be written; a part may have been.
-    pub fn write_bytes(&self, _addr: UserAddr, _src: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
+    /// Whether a page could not be had for want of memory since this was asked last: the task earns a SIGKILL.
+    #[must_use]
+    pub fn take_oom(&self) -> bool {
+        self.oom.swap(false, Ordering::Relaxed)
+    }
+
+    /// Takes all translations of `range`, which shows a mappable's frames, away; the next access asks it again.
+    /// When this returns, no guest sees those frames through this address space.
+    pub fn invalidate_mapping(&self, range: AddrRange) {
+        let mut pmas = self.pmas.lock();
+        pmas.invalidations += 1;
+        let foreign: Vec<AddrRange> =
+            pmas.map.overlapping(range).filter(|(_, p)| !p.owned).map(|(r, _)| r.intersect(&range)).collect();
+        for r in foreign {
+            pmas.map.remove(r);
+            self.space.invalidate(r);
+        }
     }
 
     /// Reads one structure, once.

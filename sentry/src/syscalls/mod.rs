@@ -7,11 +7,17 @@ pub mod args;
 pub mod deadline;
 pub mod epoll;
 pub mod event;
+pub mod exec;
 pub mod fd;
+pub mod futex;
+pub mod misc;
 pub mod poll;
+pub mod process;
 pub mod read_write;
+pub mod signal;
 pub mod socket;
 pub mod trace;
+pub mod wait;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,10 +81,16 @@ macro_rules! syscall_table {
 const FAMILIES: &[&[Syscall]] = &[
     epoll::TABLE,
     event::TABLE,
+    exec::TABLE,
     fd::TABLE,
+    futex::TABLE,
+    misc::TABLE,
     poll::TABLE,
+    process::TABLE,
     read_write::TABLE,
+    signal::TABLE,
     socket::TABLE,
+    wait::TABLE,
     // Keep one entry a line.
 ];
 

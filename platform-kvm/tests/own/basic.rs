@@ -1,5 +1,4 @@
 //! The platform's own cases: what the shared suite does not know about.
-#![allow(unsafe_code)]
 
 use std::sync::Arc;
 

@@ -1,0 +1,75 @@
+//! Kicks: never lost, never blocking.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use platform::Exit;
+use platform::suite::asm::Asm;
+use platform::suite::lab::start_state;
+
+#[test]
+fn a_kick_before_a_run_counts() {
+    let mut guest = crate::lab().guest(&Asm::new().spin());
+    guest.cpu.kicker().kick();
+    guest.cpu.kicker().kick();
+    assert_eq!(guest.cpu.run(&guest.space, &mut guest.state), Exit::Interrupted);
+}
+
+#[test]
+fn thousands_of_kicks_end_thousands_of_runs() {
+    const ROUNDS: u32 = 2000;
+    let lab = crate::lab();
+    let space = lab.program(&Asm::new().spin());
+    let mut cpu = lab.cpu();
+    let done = AtomicU32::new(0);
+    let kicker = cpu.kicker();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                kicker.kick();
+                while done.load(Ordering::Acquire) <= round {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut state = start_state();
+        for _ in 0..ROUNDS {
+            assert_eq!(cpu.run(&space, &mut state), Exit::Interrupted);
+            done.fetch_add(1, Ordering::Release);
+        }
+    });
+}
+
+#[test]
+fn kicks_do_not_disturb_system_calls_and_faults() {
+    let lab = crate::lab();
+    // again: inc rbx; mov eax, [rdi] (faults); add rdi, 0x1000 ...; jmp: here a system call in each round
+    let code = Asm::new();
+    let space = lab.program(&code.inc(platform::suite::asm::Reg::Rbx).syscall().raw(&[0x0f, 0x0b]));
+    let mut cpu = lab.cpu();
+    let kicker = cpu.kicker();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                kicker.kick();
+                std::thread::yield_now();
+            }
+        });
+        for round in 0..500 {
+            let mut state = start_state();
+            state.regs.rbx = round;
+            let mut run = || loop {
+                match cpu.run(&space, &mut state) {
+                    Exit::Interrupted => {}
+                    exit => return (exit, state.regs),
+                }
+            };
+            let (exit, regs) = run();
+            assert_eq!((exit, regs.rbx), (Exit::Syscall, round + 1));
+            let (exit, regs) = run();
+            assert!(matches!(exit, Exit::Exception(e) if e.vector == 6), "{exit:?}");
+            assert_eq!(regs.rbx, round + 1);
+        }
+        stop.store(true, Ordering::Release);
+    });
+}

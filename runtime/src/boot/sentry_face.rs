@@ -1,0 +1,133 @@
+//! The one place that knows the sentry's face and the platforms' constructors.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use abi::Errno;
+use hostsys::SeqPacket;
+use memory::MemoryFile;
+use platform::Platform;
+use sentry::boot::{Config, ExitStatus, Stdio};
+
+use super::requests::Requests;
+use super::take::Taken;
+use crate::control::wire::Message;
+use crate::failure::{Failure, Result, Status};
+use crate::sandbox::config::{Role, SandboxConfig};
+use crate::{platforms, walls};
+
+/// Builds the platform, puts the filter up and runs the guest to its end.
+///
+/// # Errors
+/// The platform does not start; the program cannot be run.
+pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
+    let platform = platforms::build(taken.config.platform, taken.fd(Role::Kvm))?;
+    let memory = MemoryFile::new(platform.memory_backing(), taken.config.memory)
+        .and_then(|memory| platform.attach_memory(&memory).map(|()| memory))
+        .map_err(|e| host("making guest memory", e))?;
+    let config = sentry_config(taken, platform, memory, control)?;
+    let status = sentry::run(config).map_err(|e| host("running the sandbox", e))?;
+    message(status)
+}
+
+fn sentry_config(
+    mut taken: Taken,
+    platform: Arc<dyn Platform>,
+    memory: Arc<MemoryFile>,
+    control: &Arc<SeqPacket>,
+) -> Result<Config> {
+    let image = File::from(taken.need(Role::Image)?);
+    let stdio = stdio(&mut taken)?;
+    let config = taken.config;
+    let seal = seal(platform.clone(), &config);
+    let file = |f: crate::sandbox::config::GeneratedFile| (f.path.into_bytes(), 0o644, f.contents.into_bytes());
+    Ok(Config {
+        platform,
+        memory,
+        image,
+        stdio,
+        args: config.args,
+        env: config.env,
+        cwd: config.cwd.into_bytes(),
+        user: config.user,
+        hostname: config.hostname.into_bytes(),
+        files: config.files.into_iter().map(file).collect(),
+        options: sentry::kernel::Options { strace: config.strace, chaos: false, cpus: usize::from(config.cpus) },
+        control: Some(Box::new(Requests::new(control.clone()))),
+        seal,
+    })
+}
+
+/// The last wall, put up by the sentry when it has everything that takes more than running the guest.
+fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+    let (debug, trial) = (config.debug, config.trial.clone());
+    Box::new(move || {
+        walls::install_filter(&platform.seccomp_rules(), debug, &trial).map_err(io::Error::other)?;
+        trial.attempt().map_err(io::Error::other)
+    })
+}
+
+fn stdio(taken: &mut Taken) -> Result<Stdio> {
+    match (taken.fd(Role::Console), taken.config.console) {
+        (Some(fd), Some(size)) => Ok(Stdio::Console { fd, size: (size.rows, size.cols) }),
+        _ => Ok(Stdio::Host([taken.need(Role::Stdin)?, taken.need(Role::Stdout)?, taken.need(Role::Stderr)?])),
+    }
+}
+
+/// A host failure while setting up, in the words of `doing`.
+fn host(doing: &str, error: io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            Failure::new(Status::Exhausted, format!("{doing}: {error}; raise `ulimit -n`"))
+        }
+        Some(libc::ENOMEM | libc::EAGAIN) => {
+            Failure::new(Status::Exhausted, format!("{doing}: {error}; free memory, or raise `ulimit -u`"))
+        }
+        _ => Failure::runtime(format!("{doing}: {error}")),
+    }
+}
+
+fn message(status: ExitStatus) -> Result<Message> {
+    match status {
+        ExitStatus::Exited(code) => Ok(Message::Exited(code)),
+        ExitStatus::Signaled(signal) => Ok(Message::Signaled(u8::try_from(signal).unwrap_or(u8::MAX))),
+        ExitStatus::NotStarted(errno, text) => Err(Failure::new(not_started(errno, &text), text)),
+        ExitStatus::Failed(text) => Err(Failure::new(Status::SandboxDied, text)),
+    }
+}
+
+/// What kept the first program from starting, as an exit status.
+fn not_started(errno: Errno, text: &str) -> Status {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR if text.contains("interpreter") => Status::NoInterpreter,
+        Errno::ENOENT | Errno::ENOTDIR if text.contains("user") || text.contains("directory") => Status::BadIdentity,
+        Errno::ENOENT | Errno::ENOTDIR => Status::NotFound,
+        Errno::EACCES | Errno::EPERM | Errno::EISDIR => Status::NotExecutable,
+        Errno::ENOEXEC => Status::WrongFormat,
+        Errno::EIO | Errno::ELOOP | Errno::EUCLEAN => Status::ImageCorrupt,
+        Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => Status::Exhausted,
+        _ => Status::Runtime,
+    }
+}
+
+/// Prints the table of system calls.
+///
+/// # Errors
+/// The table is not there yet.
+pub fn print_syscalls(_json: bool) -> Result<()> {
+    Err(Failure::new(Status::NotYet, "the table of system calls is not printed yet; see docs/syscalls.md"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_status() {
+        assert_eq!(not_started(Errno::ENOENT, "/bin/x: no such file"), Status::NotFound);
+        assert_eq!(not_started(Errno::ENOENT, "/bin/x: its interpreter /bin/y is missing"), Status::NoInterpreter);
+        assert_eq!(not_started(Errno::ENOEXEC, ""), Status::WrongFormat);
+        assert_eq!(not_started(Errno::EACCES, ""), Status::NotExecutable);
+    }
+}

@@ -1,0 +1,89 @@
+//! Values of flags.
+
+/// A size: bytes, or with K, M, G or T (powers of 1024; `Ki`, `KB`, `KiB` mean the same).
+pub fn size(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is no size; write bytes, or a number with K, M, G or T (512M, 2G)");
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "ki" | "kib" => 10,
+        "m" | "mb" | "mi" | "mib" => 20,
+        "g" | "gb" | "gi" | "gib" => 30,
+        "t" | "tb" | "ti" | "tib" => 40,
+        _ => return Err(bad()),
+    };
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    number.checked_mul(1 << shift).filter(|&n| n > 0).ok_or_else(bad)
+}
+
+/// The memory of a sandbox: at least what its kernel and a small program need.
+pub fn memory(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 16 << 20;
+    let bytes = size(text)?;
+    if bytes < LEAST { Err(format!("{text} is too little; a sandbox needs 16M at least")) } else { Ok(bytes) }
+}
+
+/// `KEY=VALUE`.
+pub fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not of the form KEY=VALUE")),
+    }
+}
+
+/// A host name, as `sethostname(2)` takes it.
+pub fn hostname(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 64;
+    let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_');
+    if fits && clean {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name is 1 to 64 letters, digits, `-`, `_` and `.`".into())
+    }
+}
+
+/// An absolute path of the guest.
+pub fn guest_path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` must be an absolute path in the image"))
+    }
+}
+
+/// `USER[:GROUP]`, each a number or a name.
+pub fn user(text: &str) -> Result<String, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
+    if user.is_empty() || group.is_empty() || group.contains(':') {
+        return Err(format!("`{text}` is not of the form USER or USER:GROUP"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        for bad in ["", "M", "0", "-1", "12X", "1.5G", "99999999T"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert!(memory("1M").is_err());
+    }
+
+    #[test]
+    fn names() {
+        assert!(assignment("A=").is_ok());
+        assert!(assignment("=b").is_err());
+        assert!(hostname("web-1.example").is_ok());
+        assert!(hostname("a b").is_err());
+        assert!(user("1000:users").is_ok());
+        assert!(user(":1").is_err());
+        assert!(guest_path("tmp").is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! What went wrong, for people and for scripts: one line and an exit status.
+
+use std::fmt;
+
+/// Exit statuses of the command itself. Everything else is the program's own. `docs/exit-status.md` is their table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Status {
+    /// The command line is wrong.
+    Usage = 2,
+    /// The image file is missing or cannot be read.
+    ImageMissing = 110,
+    /// The image is truncated, corrupt, looping, or of a kind that is not supported.
+    ImageCorrupt = 111,
+    /// Building an image failed.
+    ImageBuild = 112,
+    /// The disk is full.
+    DiskFull = 113,
+    /// The platform asked for does not work here (no /dev/kvm, ...).
+    NoPlatform = 114,
+    /// The host does not let us (user namespaces, mounts, ptrace).
+    NotPermitted = 115,
+    /// The host is out of descriptors, processes or memory.
+    Exhausted = 116,
+    /// The sandbox process was killed or died.
+    SandboxDied = 117,
+    /// The sandbox process made a system call that its own filter refuses.
+    FilterKilled = 118,
+    /// A flag of a later version.
+    NotYet = 119,
+    /// The program is for another processor, or no program at all.
+    WrongFormat = 120,
+    /// The program is a script whose interpreter is missing.
+    NoInterpreter = 121,
+    /// The working directory or the user is not in the image.
+    BadIdentity = 122,
+    /// Anything else that kept the program from starting.
+    Runtime = 125,
+    /// The program is there but may not be executed.
+    NotExecutable = 126,
+    /// The program is not in the image.
+    NotFound = 127,
+}
+
+/// Why the command ends without the program's own exit status.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Failure {
+    /// The exit status.
+    pub status: Status,
+    /// One line: the thing, the value, the way out.
+    pub message: String,
+}
+
+/// The result of everything that may end the command.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// A failure with its line.
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
+        Failure { status, message: message.into() }
+    }
+
+    /// A failure of the runtime itself.
+    pub fn runtime(message: impl Into<String>) -> Self {
+        Failure::new(Status::Runtime, message)
+    }
+
+    /// A failed host call, told in the words of `doing` ("starting the sandbox process").
+    pub fn host(doing: &str, error: hostsys::Error) -> Self {
+        if error.is_exhaustion() {
+            let hint = match error.errno() {
+                libc::EMFILE => "raise `ulimit -n`",
+                libc::ENFILE => "raise fs.file-max",
+                libc::EAGAIN => "raise `ulimit -u` or the pids limit",
+                _ => "free memory or raise the memory limit",
+            };
+            return Failure::new(Status::Exhausted, format!("{doing}: {error}; {hint}"));
+        }
+        let status =
+            if matches!(error.errno(), libc::EPERM | libc::EACCES) { Status::NotPermitted } else { Status::Runtime };
+        Failure::new(status, format!("{doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One line, whatever a path or a host message holds.
+        f.write_str(&self.message.replace(['\n', '\r'], " "))
+    }
+}
+
+impl std::error::Error for Failure {}

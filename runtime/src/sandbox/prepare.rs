@@ -1,0 +1,90 @@
+//! Everything that needs the host's paths, before the sandbox process exists.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::config::{Role, SandboxConfig};
+use super::{files, streams::Streams};
+use crate::cli::{DoArgs, LogArgs};
+use crate::failure::{Failure, Result, Status};
+use crate::{image, platforms};
+
+/// A sandbox about to be started.
+pub struct Prepared {
+    /// What it is told; the descriptors' roles are filled in at the launch.
+    pub config: SandboxConfig,
+    /// Descriptors besides the streams.
+    pub fds: Vec<(Role, OwnedFd)>,
+    /// The program's streams.
+    pub streams: Streams,
+}
+
+/// Opens the image and the platform, and writes the configuration.
+///
+/// # Errors
+/// A missing or unreadable image; a platform that does not work here.
+pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
+    let (image_name, image) = open_image(args)?;
+    let mut fds = vec![(Role::Image, OwnedFd::from(image))];
+    let platform = platforms::choose(args.platform)?;
+    fds.extend(platform.kvm.map(|fd| (Role::Kvm, fd)));
+    let streams = Streams::prepare(args)?;
+    let memory = match args.memory {
+        Some(bytes) => bytes,
+        None => hostsys::process::total_memory().map_err(|e| Failure::host("sizing the sandbox", e))? / 2,
+    };
+    let cpus = args.cpus.unwrap_or_else(|| u16::try_from(hostsys::process::available_cpus()).unwrap_or(256).min(256));
+    let config = SandboxConfig {
+        fds: Vec::new(),
+        image_name: image_name.display().to_string(),
+        platform: platform.kind,
+        memory,
+        cpus,
+        args: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
+        env: environment(args, streams.console.is_some()),
+        cwd: args.cwd.clone(),
+        user: args.user.clone(),
+        hostname: args.hostname.clone(),
+        files: files::generate(&args.hostname),
+        console: streams.console,
+        strace: args.strace,
+        debug: log.debug,
+        log_format: log.log_format,
+        inside_user: None,
+        trial: args.trial(),
+    };
+    Ok(Prepared { config, fds, streams })
+}
+
+/// The image that `--image` names, or the one that the cache holds for `--root`.
+fn open_image(args: &DoArgs) -> Result<(PathBuf, File)> {
+    match (&args.image, &args.root) {
+        (Some(path), _) => Ok((path.clone(), image::open(path)?)),
+        (None, Some(root)) => image::cache::image_of(root),
+        (None, None) => Err(Failure::new(
+            Status::Usage,
+            "no root file system: give --image FILE (`nanovisor image build DIR FILE` makes one) or --root DIR",
+        )),
+    }
+}
+
+/// A program's first environment: what login gives, then `--env`, the later value winning.
+fn environment(args: &DoArgs, tty: bool) -> Vec<Vec<u8>> {
+    let home = if Path::new(&args.user).starts_with("0") || args.user.starts_with("0:") { "/root" } else { "/" };
+    let mut env = vec![
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("HOME={home}"),
+        format!("HOSTNAME={}", args.hostname),
+    ];
+    if tty {
+        env.push(format!("TERM={}", std::env::var("TERM").unwrap_or_else(|_| "xterm".into())));
+    }
+    for assignment in &args.env {
+        let key = assignment.split_inclusive('=').next().unwrap_or(assignment);
+        env.retain(|old| !old.starts_with(key));
+        env.push(assignment.clone());
+    }
+    env.into_iter().map(String::into_bytes).collect()
+}

@@ -1,0 +1,70 @@
+//! The program's standard streams: three descriptors, or the terminal.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hostsys::tty::{RawMode, WindowSize, window_size};
+use hostsys::{Error, fds};
+
+use super::config::{ConsoleSize, Role};
+use crate::cli::DoArgs;
+use crate::failure::{Failure, Result};
+
+/// What the program reads and writes.
+pub struct Streams {
+    /// Descriptors for the sandbox, each with its role.
+    pub fds: Vec<(Role, OwnedFd)>,
+    /// Size of the console, where the program gets a terminal of its own.
+    pub console: Option<ConsoleSize>,
+}
+
+impl Streams {
+    /// The command's own streams, as `args` want them.
+    ///
+    /// # Errors
+    /// Out of descriptors; `--tty` without a terminal.
+    pub fn prepare(args: &DoArgs) -> Result<Self> {
+        let both = is_tty(0) && is_tty(1);
+        let result = if args.tty || (both && !args.no_tty) { Self::console(args) } else { Self::plain() };
+        result.map_err(|e| Failure::host("preparing the standard streams", e))
+    }
+
+    /// Three streams that never block the sandbox's workers.
+    fn plain() -> std::result::Result<Self, Error> {
+        let stream = |(role, number)| Ok((role, fds::without_blocking(fds::standard_stream(number)?.as_fd())?));
+        let all = [(Role::Stdin, 0), (Role::Stdout, 1), (Role::Stderr, 2)];
+        let fds = all.into_iter().map(stream).collect::<std::result::Result<_, Error>>()?;
+        Ok(Streams { fds, console: None })
+    }
+
+    /// The terminal behind the guest's; standard error apart, where it leads elsewhere.
+    fn console(args: &DoArgs) -> std::result::Result<Self, Error> {
+        let number = (0..3).find(|&n| is_tty(n));
+        let Some(number) = number else {
+            // `--tty` without any terminal: the guest's terminal is fed by the plain streams.
+            let mut streams = Self::plain()?;
+            streams.console = args.tty.then_some(ConsoleSize { rows: 24, cols: 80 });
+            return Ok(streams);
+        };
+        let tty = fds::standard_stream(number)?;
+        let size = window_size(tty.as_fd()).unwrap_or(WindowSize { rows: 24, cols: 80 });
+        let mut all = vec![(Role::Console, fds::without_blocking(tty.as_fd())?)];
+        if !is_tty(2) {
+            all.push((Role::Stderr, fds::without_blocking(fds::standard_stream(2)?.as_fd())?));
+        }
+        Ok(Streams { fds: all, console: Some(ConsoleSize { rows: size.rows, cols: size.cols }) })
+    }
+
+    /// Puts the host's terminal into raw mode, where the program has one of its own.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    pub fn raw_mode(&self) -> Result<Option<RawMode>> {
+        let console = self.fds.iter().find(|(role, _)| *role == Role::Console);
+        let enter = |(_, fd): &(Role, OwnedFd)| RawMode::enter(fd.as_fd());
+        console.map(enter).transpose().map_err(|e| Failure::host("preparing the terminal", e))
+    }
+}
+
+fn is_tty(number: i32) -> bool {
+    fds::standard_stream(number).is_ok_and(|fd| nix::unistd::isatty(&fd) == Ok(true))
+}

@@ -1,0 +1,277 @@
+//! New threads and processes (`copy_process` in `kernel/fork.c`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::{Errno, UserAddr};
+use platform::ArchState;
+
+use crate::kernel::limits::resource;
+use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
+use crate::kernel::pidfd::PidFile;
+use crate::kernel::seams;
+use crate::kernel::signal::{AltStack, TaskSignals};
+use crate::kernel::task::{CurrentTask, Task, TaskShared, Tid, flags as task_flags};
+use crate::kernel::thread_group::{ThreadGroup, VforkDone};
+use crate::kernel::wait::{Events, WaitGuard};
+use crate::vfs::{FdNum, FdTable};
+
+/// `CLONE_*` (`include/uapi/linux/sched.h`).
+#[allow(missing_docs, reason = "named as in clone(2)")]
+pub mod flag {
+    pub const VM: u64 = 0x100;
+    pub const FS: u64 = 0x200;
+    pub const FILES: u64 = 0x400;
+    pub const SIGHAND: u64 = 0x800;
+    pub const PIDFD: u64 = 0x1000;
+    pub const PTRACE: u64 = 0x2000;
+    pub const VFORK: u64 = 0x4000;
+    pub const PARENT: u64 = 0x8000;
+    pub const THREAD: u64 = 0x1_0000;
+    pub const NEWNS: u64 = 0x2_0000;
+    pub const SYSVSEM: u64 = 0x4_0000;
+    pub const SETTLS: u64 = 0x8_0000;
+    pub const PARENT_SETTID: u64 = 0x10_0000;
+    pub const CHILD_CLEARTID: u64 = 0x20_0000;
+    pub const DETACHED: u64 = 0x40_0000;
+    pub const UNTRACED: u64 = 0x80_0000;
+    pub const CHILD_SETTID: u64 = 0x100_0000;
+    pub const NEWCGROUP: u64 = 0x200_0000;
+    pub const NEWUTS: u64 = 0x400_0000;
+    pub const NEWIPC: u64 = 0x800_0000;
+    pub const NEWUSER: u64 = 0x1000_0000;
+    pub const NEWPID: u64 = 0x2000_0000;
+    pub const NEWNET: u64 = 0x4000_0000;
+    pub const IO: u64 = 0x8000_0000;
+    pub const NEWTIME: u64 = 0x80;
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// All that make a namespace.
+    pub const NAMESPACES: u64 = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET;
+}
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// A decoded clone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CloneArgs {
+    /// `CLONE_*`.
+    pub flags: u64,
+    /// Signal to the parent at the end.
+    pub exit_signal: i32,
+    /// New stack pointer; 0 keeps the parent's.
+    pub stack: u64,
+    /// Where the parent gets the id.
+    pub parent_tid: u64,
+    /// Where the child gets the id, and where it is cleared.
+    pub child_tid: u64,
+    /// Where the parent gets the pidfd.
+    pub pidfd: u64,
+    /// Thread pointer.
+    pub tls: u64,
+}
+
+/// Which namespaces may be made: none yet. Without CAP_SYS_ADMIN that is EPERM, else EINVAL, as on a kernel built
+/// without them.
+///
+/// # Errors
+/// As said.
+pub fn check_namespaces(cx: &CurrentTask<'_>, flags: u64) -> Result<(), Errno> {
+    if flags & flag::NAMESPACES == 0 {
+        return Ok(());
+    }
+    let admin = cx.creds().has_cap(CAP_SYS_ADMIN) || flags & flag::NEWUSER != 0;
+    Err(if admin { Errno::EINVAL } else { Errno::EPERM })
+}
+
+fn check(cx: &CurrentTask<'_>, args: &CloneArgs) -> Result<(), Errno> {
+    let has = |bits: u64| args.flags & bits != 0;
+    let bad = has(flag::FS) && has(flag::NEWNS | flag::NEWUSER)
+        || has(flag::THREAD) && (!has(flag::SIGHAND) || has(flag::NEWUSER | flag::NEWPID))
+        || has(flag::SIGHAND) && (!has(flag::VM) || has(flag::CLEAR_SIGHAND))
+        || has(flag::PIDFD) && has(flag::DETACHED | flag::THREAD)
+        || has(flag::PARENT) && cx.task.group.tgid == Tid(1)
+        || has(flag::INTO_CGROUP);
+    if bad {
+        return Err(Errno::EINVAL);
+    }
+    check_namespaces(cx, args.flags)?;
+    let creds = cx.creds();
+    let limit = cx.task.group.limit(resource::NPROC);
+    let privileged = creds.uid[0] == 0 || creds.has_cap(CAP_SYS_ADMIN) || creds.has_cap(CAP_SYS_RESOURCE);
+    if !privileged && limit < crate::kernel::pids::TASK_LIMIT as u64 {
+        let tasks = cx.kernel().pids.tasks();
+        let mine = tasks.iter().filter(|t| t.creds().uid[0] == creds.uid[0]).count();
+        if mine as u64 >= limit {
+            return Err(Errno::EAGAIN);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a task as `args` say and starts it.
+///
+/// # Errors
+/// `EINVAL` for flags that do not go together; `EAGAIN` over a limit of tasks; `ENOMEM`.
+pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
+    check(cx, args)?;
+    let has = |bits: u64| args.flags & bits != 0;
+    let tid = cx.kernel().pids.allocate().ok_or(Errno::EAGAIN)?;
+    let shared = copy_shared(cx, args)?;
+    let child_mm = shared.mm.clone().ok_or(Errno::ESRCH)?;
+    let group = copy_group(cx, args, tid);
+    let signals = TaskSignals::with_mask(cx.own.saved_sigmask.unwrap_or(cx.task.signals.mask()));
+    let arch = copy_arch(cx, args);
+    let vfork = has(flag::VFORK).then(|| Arc::new(VforkDone::default()));
+    let apart = has(flag::VM) && !has(flag::VFORK);
+    let child = Task::with(cx.kernel(), tid, group, arch, shared, signals, |own| {
+        own.altstack = if apart { AltStack::default() } else { cx.own.altstack };
+        own.clear_tid = if has(flag::CHILD_CLEARTID) { args.child_tid } else { 0 };
+        own.timer_slack = cx.own.timer_slack;
+        own.vfork_done.clone_from(&vfork);
+    });
+    copy_sched(cx, &child);
+    let pidfd = if has(flag::PIDFD) { Some(install_pidfd(cx, &child, args)?) } else { None };
+    if let Err(errno) = enroll(cx, &child, args) {
+        if let (Some(fd), Ok(fds)) = (pidfd, cx.fds()) {
+            drop(fds.remove(fd));
+        }
+        return Err(errno);
+    }
+    // Bad addresses are ignored, as the kernel ignores them.
+    if has(flag::CHILD_SETTID) {
+        let _ = child_mm.write_obj(UserAddr(args.child_tid), &tid.0);
+    }
+    if has(flag::PARENT_SETTID) {
+        let _ = cx.mm()?.write_obj(UserAddr(args.parent_tid), &tid.0);
+    }
+    cx.kernel().start_task(&child);
+    let answer = u64::from(tid.0.cast_unsigned());
+    match vfork {
+        Some(done) => Ok(Flow::Block(Box::new(VforkOp { done, answer }))),
+        None => Ok(Flow::Return(answer)),
+    }
+}
+
+fn copy_shared(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> Result<TaskShared, Errno> {
+    let mm = cx.mm()?;
+    let mm = if args.flags & flag::VM != 0 { mm } else { seams::fork_mm(&mm)? };
+    let (fds, fs) = (cx.fds()?, cx.fs()?);
+    let fds = if args.flags & flag::FILES != 0 { fds } else { Arc::new(FdTable::fork(&fds)) };
+    let fs = if args.flags & flag::FS != 0 { fs } else { Arc::new(fs.fork()) };
+    let (creds, name) = {
+        let shared = cx.task.shared.lock();
+        (shared.creds.clone(), shared.name.clone())
+    };
+    Ok(TaskShared { mm: Some(mm), fds: Some(fds), fs: Some(fs), creds, name })
+}
+
+fn copy_group(cx: &CurrentTask<'_>, args: &CloneArgs, tid: Tid) -> Arc<ThreadGroup> {
+    let mine = &cx.task.group;
+    if args.flags & flag::THREAD != 0 {
+        return mine.clone();
+    }
+    let actions = mine.signals.actions();
+    let actions = if args.flags & flag::SIGHAND != 0 { actions } else { Arc::new(actions.fork()) };
+    if args.flags & flag::CLEAR_SIGHAND != 0 {
+        actions.clear_handlers();
+    }
+    let limits = *mine.limits.lock();
+    ThreadGroup::with(tid, actions, limits)
+}
+
+fn copy_arch(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> ArchState {
+    cx.save_fpu();
+    let mut regs = cx.own.arch.regs;
+    (regs.rax, regs.orig_rax) = (0, u64::MAX);
+    if args.stack != 0 {
+        regs.rsp = args.stack;
+    }
+    if args.flags & flag::SETTLS != 0 {
+        regs.fs_base = args.tls;
+    }
+    ArchState { regs, fpu: cx.own.arch.fpu.clone(), fpu_token: None }
+}
+
+fn copy_sched(cx: &CurrentTask<'_>, child: &Task) {
+    let mut attr = *cx.task.sched_attr.lock();
+    if attr.reset_on_fork {
+        (attr.policy, attr.priority, attr.reset_on_fork) = (0, 0, false);
+        attr.nice = attr.nice.max(0);
+    }
+    *child.sched_attr.lock() = attr;
+}
+
+fn install_pidfd(cx: &mut CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<FdNum, Errno> {
+    let fds = cx.fds()?;
+    let file = PidFile::open(&child.group, false);
+    let fd = fds.install(file, true, 0, cx.task.group.limit(resource::NOFILE))?;
+    if let Err(errno) = cx.mm()?.write_obj(UserAddr(args.pidfd), &fd.0) {
+        drop(fds.remove(fd));
+        return Err(errno);
+    }
+    Ok(fd)
+}
+
+/// Makes the child part of its process and the process part of the tree.
+fn enroll(cx: &CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<(), Errno> {
+    let mine = &cx.task.group;
+    let mut tree = cx.kernel().pids.tree();
+    if args.flags & flag::THREAD != 0 {
+        let mut state = mine.state.lock();
+        if state.exiting.is_some() || state.exec.is_some() {
+            // The caller dies before it could look at the answer.
+            return Err(Errno::EAGAIN);
+        }
+        if state.stop.is_some() {
+            child.flags.fetch_or(task_flags::STOP, Ordering::SeqCst);
+        }
+        state.tasks.push(child.clone());
+        drop(state);
+        tree.add(child);
+        return Ok(());
+    }
+    let (pgid, sid, siblings_parent, own_exit_signal) = {
+        let state = mine.state.lock();
+        (state.pgid, state.sid, state.parent.upgrade(), state.exit_signal)
+    };
+    let as_sibling = args.flags & flag::PARENT != 0;
+    let parent = if as_sibling { siblings_parent } else { Some(mine.clone()) };
+    {
+        let mut state = child.group.state.lock();
+        state.tasks.push(child.clone());
+        (state.pgid, state.sid) = (pgid, sid);
+        state.parent = parent.as_ref().map(Arc::downgrade).unwrap_or_default();
+        state.exit_signal = if as_sibling { own_exit_signal } else { args.exit_signal };
+    }
+    if let Some(parent) = parent {
+        parent.state.lock().children.push(child.group.clone());
+    }
+    tree.add(child);
+    Ok(())
+}
+
+/// A parent that waits until its `vfork` child has let go of the shared memory. Only death ends it sooner.
+struct VforkOp {
+    done: Arc<VforkDone>,
+    answer: u64,
+}
+
+impl Op for VforkOp {
+    fn attempt(&mut self, _cx: &mut CurrentTask<'_>) -> Attempt {
+        if self.done.is_done() { Attempt::Done(Ok(self.answer)) } else { Attempt::Pending }
+    }
+
+    fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        vec![self.done.queue().enlist(Events::IN, cx.waiter())]
+    }
+
+    fn is_killable_only(&self) -> bool {
+        true
+    }
+
+    fn name(&self) -> &'static str {
+        "vfork"
+    }
+}

@@ -1,0 +1,252 @@
+//! `execve(2)`: a process becomes another program (`fs/exec.c`).
+//!
+//! The new image is built completely before the point of no return, so that every failure leaves the old program
+//! whole. Then the other threads are told to exit; the last of them wakes the caller, which commits. A caller that is
+//! not the first thread takes that thread's id: the new program runs in a fresh [`Task`] and the old one ends quietly.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use abi::Errno;
+use platform::ArchState;
+
+use crate::kernel::creds::{Capabilities, Creds};
+use crate::kernel::exit;
+use crate::kernel::limits::{Limit, resource};
+use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
+use crate::kernel::seams::{self, Image, Program};
+use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
+use crate::kernel::task::{CurrentTask, Restart, Task, TaskShared, flags};
+use crate::kernel::wait::{Events, WaitGuard, WaitQueue};
+use crate::vfs::{FdNum, FdTable, FileDescription};
+
+/// `SECBIT_NOROOT`, `SECBIT_KEEP_CAPS`.
+const SECBIT_NOROOT: u32 = 1;
+const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+/// Longest `comm`, without its NUL.
+pub const COMM_LEN: usize = 15;
+
+/// The credentials of `file`'s program run by `old`, and whether it is AT_SECURE (`cap_bprm_creds_from_file`).
+#[must_use]
+pub fn exec_creds(old: &Creds, file: &FileDescription) -> (Creds, bool) {
+    const S_ISUID: u32 = 0o4000;
+    const S_ISGID: u32 = 0o2000;
+    const S_IXGRP: u32 = 0o010;
+    let mut new = old.clone();
+    let attr = file.inode.as_ref().map(|i| i.attr());
+    if let Some(attr) = attr.filter(|_| !old.no_new_privs) {
+        if attr.perm & S_ISUID != 0 {
+            new.uid[1] = attr.uid;
+        }
+        if attr.perm & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP {
+            new.gid[1] = attr.gid;
+        }
+    }
+    (new.uid[2], new.uid[3]) = (new.uid[1], new.uid[1]);
+    (new.gid[2], new.gid[3]) = (new.gid[1], new.gid[1]);
+    let changed = new.euid() != old.euid() || new.egid() != old.egid();
+    new.caps = exec_caps(old, &new, changed);
+    new.keep_caps = false;
+    new.securebits &= !SECBIT_KEEP_CAPS;
+    let gained = new.caps.permitted & !new.caps.ambient != 0 && new.uid[0] != 0;
+    let secure = new.uid[0] != new.euid() || new.gid[0] != new.egid() || gained && new.euid() == 0;
+    (new, secure)
+}
+
+/// capabilities(7), "Transformation of capabilities during execve", for files without capabilities of their own.
+fn exec_caps(old: &Creds, new: &Creds, changed: bool) -> Capabilities {
+    let had = old.caps;
+    let ambient = if changed { 0 } else { had.ambient };
+    let rooted = new.securebits & SECBIT_NOROOT == 0;
+    let (file_permitted, file_effective) = match (rooted, new.uid[0], new.euid()) {
+        (true, _, 0) => (had.bounding | had.inheritable, true),
+        (true, 0, _) => (had.bounding | had.inheritable, false),
+        _ => (0, false),
+    };
+    // P'(permitted) = (P(inheritable) & F(inheritable)) | (F(permitted) & P(bounding)) | P'(ambient), root's F being all.
+    let permitted = file_permitted & (had.bounding | had.inheritable) | ambient;
+    let effective = if file_effective { permitted } else { ambient };
+    Capabilities { effective, permitted, inheritable: had.inheritable, bounding: had.bounding, ambient }
+}
+
+/// The part of a path that `comm` shows.
+#[must_use]
+pub fn comm_of(path: &[u8]) -> Vec<u8> {
+    let base = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+    base[..base.len().min(COMM_LEN)].to_vec()
+}
+
+/// What a ready `execve` holds.
+struct Prepared {
+    image: Image,
+    creds: Arc<Creds>,
+    secure: bool,
+    comm: Vec<u8>,
+}
+
+/// `execveat(2)`, arguments read.
+///
+/// # Errors
+/// As the man page.
+pub fn execve(
+    cx: &mut CurrentTask<'_>,
+    dir: FdNum,
+    path: &[u8],
+    flags: i32,
+    argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+) -> SyscallResult {
+    let file = seams::open_exec(cx, dir, path, flags)?;
+    let execfn = seams::exec_name(dir, path);
+    let (creds, secure) = exec_creds(&cx.creds(), &file);
+    let creds = Arc::new(creds);
+    let comm = comm_of(&execfn);
+    let program = Program { file, execfn, argv, envp, creds: creds.clone(), secure };
+    let image = seams::load(cx, &program)?;
+    dethread(cx)?;
+    Ok(Flow::Block(Box::new(ExecOp { prepared: Some(Prepared { image, creds, secure, comm }) })))
+}
+
+/// Tells all other threads to exit.
+fn dethread(cx: &mut CurrentTask<'_>) -> Result<(), Errno> {
+    let mut state = cx.task.group.state.lock();
+    if state.exiting.is_some() || state.exec.is_some() {
+        // Another thread was faster: this one is about to exit.
+        return Err(Errno::EAGAIN);
+    }
+    if state.tasks.len() > 1 {
+        state.exec = Some(cx.task.tid);
+        // Stopped threads must be able to die.
+        state.stop = None;
+        for task in state.tasks.iter().filter(|t| t.tid != cx.task.tid) {
+            task.raise(flags::EXIT);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the caller is its process's only thread, then becomes the new program. Only death ends it sooner.
+struct ExecOp {
+    prepared: Option<Prepared>,
+}
+
+impl Op for ExecOp {
+    fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
+        if cx.task.flags.load(Ordering::SeqCst) & flags::EXIT != 0 || cx.task.group.state.lock().tasks.len() > 1 {
+            return Attempt::Pending;
+        }
+        if let Some(prepared) = self.prepared.take() {
+            commit(cx, prepared);
+        }
+        Attempt::Done(Ok(0))
+    }
+
+    /// Nothing to enlist with: the last thread that leaves notifies the caller itself.
+    fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        vec![WaitQueue::new().enlist(Events::IN, cx.waiter())]
+    }
+
+    fn is_killable_only(&self) -> bool {
+        true
+    }
+
+    fn name(&self) -> &'static str {
+        "execve"
+    }
+}
+
+fn commit(cx: &mut CurrentTask<'_>, prepared: Prepared) {
+    let group = cx.task.group.clone();
+    exit::release_memory(cx);
+    close_on_exec(cx);
+    let actions = Arc::new(group.signals.actions().fork());
+    actions.reset_for_exec();
+    group.signals.set_actions(actions);
+    group.timers.clear_posix();
+    {
+        let mut state = group.state.lock();
+        state.exec = None;
+        state.did_exec = true;
+        state.exit_signal = libc::SIGCHLD;
+    }
+    if prepared.secure {
+        // A set-id program does not start with an unlimited stack of the caller's choosing (`begin_new_exec`).
+        let mut limits = group.limits.lock();
+        if let Some(limit) = limits.get(resource::STACK).filter(|l| l.soft > 8 << 20) {
+            limits.set(resource::STACK, Limit { soft: 8 << 20, hard: limit.hard });
+        }
+    }
+    let mut arch = ArchState::new();
+    (arch.regs.rip, arch.regs.rsp) = (prepared.image.entry, prepared.image.sp);
+    if cx.task.is_leader() {
+        become_program(cx, prepared, arch);
+    } else {
+        hand_over(cx, prepared, arch);
+    }
+}
+
+fn close_on_exec(cx: &mut CurrentTask<'_>) {
+    let fds = {
+        let mut shared = cx.task.shared.lock();
+        // A table shared with another process is no longer shared.
+        let old = shared.fds.take();
+        let new = old.as_ref().map(|t| if Arc::strong_count(t) > 1 { Arc::new(FdTable::fork(t)) } else { t.clone() });
+        shared.fds.clone_from(&new);
+        drop(shared);
+        drop(old);
+        new
+    };
+    for file in fds.iter().flat_map(|t| t.remove_range(0, u32::MAX, |cloexec| cloexec)) {
+        file.ops.flush(cx, &file);
+    }
+}
+
+fn become_program(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
+    let mut shared = cx.task.shared.lock();
+    shared.mm = Some(prepared.image.mm.clone());
+    shared.creds = prepared.creds;
+    shared.name = prepared.comm;
+    drop(shared);
+    if prepared.secure {
+        cx.task.death_signal.store(0, Ordering::Relaxed);
+    }
+    let own = &mut *cx.own;
+    own.arch = arch;
+    own.mm = Some(prepared.image.mm);
+    own.altstack = AltStack::default();
+    own.fault = FaultContext::default();
+    own.robust_list = (0, 0);
+    own.restart = Restart::None;
+}
+
+/// The caller is not the first thread: the program runs on in a task with that thread's id, and the caller ends.
+fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
+    let (kernel, group) = (cx.kernel().clone(), cx.task.group.clone());
+    let (fds, fs) = {
+        let mut shared = cx.task.shared.lock();
+        (shared.fds.take(), shared.fs.take())
+    };
+    let shared = TaskShared { mm: Some(prepared.image.mm), fds, fs, creds: prepared.creds, name: prepared.comm };
+    let signals = TaskSignals::with_mask(cx.task.signals.mask());
+    signals.adopt_queue(cx.task.signals.take_queue());
+    let (saved, slack) = (cx.own.saved_sigmask.take(), cx.own.timer_slack);
+    let heir = Task::with(&kernel, group.tgid, group.clone(), arch, shared, signals, |own| {
+        own.saved_sigmask = saved;
+        own.timer_slack = slack;
+    });
+    *heir.sched_attr.lock() = *cx.task.sched_attr.lock();
+    heir.cpu_time.store(cx.task.cpu_times().0, Ordering::Relaxed);
+    heir.user_time.store(cx.task.cpu_times().1, Ordering::Relaxed);
+    let dropped = {
+        let mut tree = kernel.pids.tree();
+        let mut state = group.state.lock();
+        // A kill that came meanwhile must reach the heir.
+        heir.flags.store(cx.task.flags.load(Ordering::SeqCst) & flags::EXIT, Ordering::SeqCst);
+        state.tasks = vec![heir.clone()];
+        drop(state);
+        (tree.replace_task(&heir), tree.remove_task(cx.task.tid))
+    };
+    drop(dropped);
+    cx.own.exiting = true;
+    kernel.start_task(&heir);
+}

@@ -1,0 +1,455 @@
+//! Memory objects: the content of tmpfs files, memfds and shared anonymous memory.
+//!
+//! A [`MemoryObject`] is a sparse array of frames with a length and a reverse map of who maps it. A file system's
+//! regular file is a thin layer of attributes and locks over one. Its own lock is taken for moments only and never
+//! across a copy to or from a guest: frames are pinned (one more holder) meanwhile, so a page that is punched out
+//! during a read keeps its old content for that read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use abi::{AddrRange, Errno, PAGE_MASK, PAGE_SIZE, page_down, page_up};
+use memory::{MemoryFile, RangeMap};
+use platform::Access;
+
+use crate::mm::Mm;
+use crate::mm::extents::{Extents, Place};
+use crate::mm::mappable::{FileRange, Mappable, TranslateError, Translation};
+use crate::sync::{Level, Mutex};
+use crate::vfs::{InodeKey, IoSink, IoSource};
+
+/// Longest file (`MAX_LFS_FILESIZE`, limited to what `off_t` and page rounding bear).
+pub const MAX_SIZE: u64 = 1 << 62;
+/// Longest piece pinned and copied at a time.
+const PIECE: u64 = 1 << 20;
+/// Device number of objects that lie in no visible file system (shared anonymous memory, memfds).
+const SHMEM_DEV: u64 = 1;
+
+/// `F_SEAL_SEAL`: no more seals.
+pub const SEAL_SEAL: u32 = 1;
+/// `F_SEAL_SHRINK`.
+pub const SEAL_SHRINK: u32 = 2;
+/// `F_SEAL_GROW`.
+pub const SEAL_GROW: u32 = 4;
+/// `F_SEAL_WRITE`.
+pub const SEAL_WRITE: u32 = 8;
+/// `F_SEAL_FUTURE_WRITE`.
+pub const SEAL_FUTURE_WRITE: u32 = 16;
+
+#[derive(Clone)]
+struct Mapping {
+    mm: Weak<Mm>,
+    at: AddrRange,
+    offset: u64,
+    writable: bool,
+}
+
+#[derive(Default)]
+struct State {
+    size: u64,
+    frames: RangeMap<Place>,
+    extents: Extents,
+    mappings: Vec<Mapping>,
+    seals: u32,
+}
+
+/// A piece of memory with a length, which files are made of and guests map.
+pub struct MemoryObject {
+    memory: Arc<MemoryFile>,
+    key: InodeKey,
+    state: Mutex<State>,
+}
+
+/// A number for an object that no file system names.
+#[must_use]
+pub fn anonymous_key() -> InodeKey {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    InodeKey { dev: SHMEM_DEV, ino: NEXT.fetch_add(1, Ordering::Relaxed) }
+}
+
+fn pages(start: u64, end: u64) -> AddrRange {
+    AddrRange::new(page_down(start), page_up(end).unwrap_or(u64::MAX & !PAGE_MASK))
+}
+
+impl MemoryObject {
+    /// An empty object. `key` names it for futexes and `/proc/PID/maps`: its inode's, or [`anonymous_key`].
+    #[must_use]
+    pub fn new(memory: Arc<MemoryFile>, key: InodeKey, size: u64) -> Arc<Self> {
+        let state = State { size: size.min(MAX_SIZE), ..State::default() };
+        Arc::new(MemoryObject { memory, key, state: Mutex::new(Level::Mappings, state) })
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.state.lock().size
+    }
+
+    /// Bytes of frames it holds (`st_blocks * 512`).
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.state.lock().frames.iter().map(|(r, _)| r.len()).sum()
+    }
+
+    /// Its seals (`F_GET_SEALS`).
+    #[must_use]
+    pub fn seals(&self) -> u32 {
+        self.state.lock().seals
+    }
+
+    /// Adds seals (`F_ADD_SEALS`).
+    ///
+    /// # Errors
+    /// `EPERM` once SEAL_SEAL is set; `EBUSY` for SEAL_WRITE while a writable mapping exists.
+    pub fn add_seals(&self, seals: u32) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if state.seals & SEAL_SEAL != 0 {
+            return Err(Errno::EPERM);
+        }
+        if seals & SEAL_WRITE != 0 && state.mappings.iter().any(|m| m.writable) {
+            return Err(Errno::EBUSY);
+        }
+        state.seals |= seals;
+        Ok(())
+    }
+
+    /// The first piece of `range` (not empty): its frames, pinned, or a hole.
+    fn pin(&self, state: &State, range: AddrRange) -> (u64, Option<u64>) {
+        match state.frames.get(range.start) {
+            Some((r, place)) => {
+                let part = r.intersect(&range);
+                let offset = place.0 + (range.start - r.start);
+                self.memory.inc_ref(pages(offset, offset + part.len()));
+                (part.len(), Some(offset))
+            }
+            None => {
+                let next = state.frames.at_or_after(range.start).map_or(range.end, |(r, _)| r.start);
+                (next.min(range.end) - range.start, None)
+            }
+        }
+    }
+
+    fn unpin(&self, offset: u64, len: u64) {
+        self.memory.dec_ref(pages(offset, offset + len));
+    }
+
+    /// Reads at `offset`; answers the bytes read, 0 at or past the end.
+    ///
+    /// # Errors
+    /// `EFAULT` where not even one byte could be stored.
+    pub fn read_at(&self, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
+        let mut done = 0usize;
+        while dst.remaining() > 0 {
+            let at = offset.saturating_add(done as u64);
+            let (len, frame) = {
+                let state = self.state.lock();
+                if at >= state.size {
+                    break;
+                }
+                let end = state.size.min(at.saturating_add((dst.remaining() as u64).min(PIECE)));
+                self.pin(&state, AddrRange::new(at, end))
+            };
+            let put = match frame {
+                Some(from) => {
+                    let put = dst.put_frame(&self.memory.frame(from), usize_of(len));
+                    self.unpin(from, len);
+                    put
+                }
+                None => dst.put_zeros(usize_of(len)),
+            };
+            match put {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes at `offset`, growing the object; answers the bytes written.
+    ///
+    /// # Errors
+    /// `EFBIG` past the longest file; `ENOSPC` out of memory; `EPERM` where sealed; `EFAULT`.
+    pub fn write_at(&self, src: &mut IoSource<'_>, offset: u64) -> Result<usize, Errno> {
+        let mut buf = vec![0u8; src.remaining().min(64 << 10)];
+        let mut done = 0usize;
+        while src.remaining() > 0 {
+            let at = offset.saturating_add(done as u64);
+            if at >= MAX_SIZE {
+                return if done > 0 { Ok(done) } else { Err(Errno::EFBIG) };
+            }
+            let room = src.remaining().min(buf.len()).min(usize_of(MAX_SIZE - at));
+            match src.take(&mut buf[..room]).and_then(|n| self.store(&buf[..n], at)) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
+            }
+        }
+        Ok(done)
+    }
+
+    /// Stores `src` whole, or as far as memory reaches.
+    fn store(&self, src: &[u8], offset: u64) -> Result<usize, Errno> {
+        let mut state = self.state.lock();
+        let end = offset + src.len() as u64;
+        if state.seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 || (end > state.size && state.seals & SEAL_GROW != 0) {
+            return Err(Errno::EPERM);
+        }
+        let mut done = 0usize;
+        while done < src.len() {
+            let at = offset + done as u64;
+            let (len, to) = match self.frame_at(&mut state, pages(at, end), end.max(MIN_CHUNK)) {
+                Ok((range, place)) => (range.end.min(end) - at, place + (at - range.start)),
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(if e == Errno::ENOMEM { Errno::ENOSPC } else { e }),
+            };
+            let n = usize_of(len);
+            // The memory file is ours: a store fails only where the host has no more memory.
+            if self.memory.file().write(to, &src[done..done + n]).is_err() {
+                return if done > 0 { Ok(done) } else { Err(Errno::ENOSPC) };
+            }
+            done += n;
+        }
+        state.size = state.size.max(offset + done as u64);
+        Ok(done)
+    }
+
+    /// The frames of (the start of) the page range `range`, made where there are none. `expect` is the size to expect.
+    fn frame_at(&self, state: &mut State, range: AddrRange, expect: u64) -> Result<(AddrRange, u64), Errno> {
+        if let Some((r, place)) = state.frames.get(range.start) {
+            let part = r.intersect(&range);
+            return Ok((part, place.0 + (part.start - r.start)));
+        }
+        let hole_end = state.frames.at_or_after(range.start).map_or(range.end, |(r, _)| r.start.min(range.end));
+        let bounds = pages(0, expect.max(range.end));
+        let hole = AddrRange::new(range.start, hole_end);
+        let (part, offset) = state.extents.commit(&self.memory, hole, bounds)?;
+        state.frames.insert(part, Place(offset));
+        Ok((part, offset))
+    }
+
+    /// Changes the length. What is cut off is gone for all who map it; what is added reads as zeros.
+    ///
+    /// # Errors
+    /// `EFBIG`; `EPERM` where sealed.
+    pub fn truncate(&self, size: u64) -> Result<(), Errno> {
+        if size > MAX_SIZE {
+            return Err(Errno::EFBIG);
+        }
+        {
+            let mut state = self.state.lock();
+            let sealed = if size < state.size { SEAL_SHRINK } else { SEAL_GROW };
+            if size != state.size && state.seals & sealed != 0 {
+                return Err(Errno::EPERM);
+            }
+            let old = state.size;
+            state.size = size;
+            if size >= old {
+                return Ok(());
+            }
+        }
+        self.clear(size, u64::MAX & !PAGE_MASK, true);
+        Ok(())
+    }
+
+    /// Makes a hole (`FALLOC_FL_PUNCH_HOLE`): the bytes read as zeros, whole pages give their memory back.
+    ///
+    /// # Errors
+    /// `EPERM` where sealed.
+    pub fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let size = {
+            let state = self.state.lock();
+            if state.seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 {
+                return Err(Errno::EPERM);
+            }
+            state.size
+        };
+        let end = offset.saturating_add(len);
+        // Bytes past the end of the file are zero already; the last page goes whole.
+        let end = if end >= size { page_up(end).unwrap_or(u64::MAX & !PAGE_MASK) } else { end };
+        self.clear(offset, end, true);
+        Ok(())
+    }
+
+    /// Zeroes partial pages at the ends of `start..end` and frees the whole ones between.
+    fn clear(&self, start: u64, end: u64, invalidate: bool) {
+        let mut state = self.state.lock();
+        let (first, last) = (page_up(start).unwrap_or(end), page_down(end));
+        if first > last {
+            self.zero_part(&state, start, end);
+            return;
+        }
+        self.zero_part(&state, start, first);
+        self.zero_part(&state, last, end);
+        let gone = state.frames.remove(AddrRange::new(first, last));
+        if gone.is_empty() {
+            return;
+        }
+        let affected = AddrRange::new(first, last);
+        let seen: Vec<Mapping> = state.mappings.iter().filter(|m| invalidate && m.sees(affected)).cloned().collect();
+        drop(state);
+        // Only now may the frames be used for something else: nobody can see them any more.
+        seen.iter().for_each(|m| m.invalidate(affected));
+        let frames: Vec<_> = gone.iter().map(|(r, p)| AddrRange::new(p.0, p.0 + r.len())).collect();
+        self.memory.dec_refs(&frames);
+    }
+
+    fn zero_part(&self, state: &State, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        if let Some((r, place)) = state.frames.get(start) {
+            let end = end.min(r.end);
+            let _ = self.memory.file().zero(place.0 + (start - r.start), usize_of(end - start));
+        }
+    }
+
+    /// `fallocate(2)` without a hole: gives `offset..offset+len` frames, and grows the length unless `keep_size`.
+    ///
+    /// # Errors
+    /// `ENOSPC`; `EFBIG`; `EPERM` where sealed.
+    pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> Result<(), Errno> {
+        let end = offset.checked_add(len).filter(|&e| e <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let mut state = self.state.lock();
+        if end > state.size && !keep_size && state.seals & SEAL_GROW != 0 {
+            return Err(Errno::EPERM);
+        }
+        let range = pages(offset, end);
+        let holes = state.frames.gaps(range);
+        if holes.iter().map(AddrRange::len).sum::<u64>() > self.memory.limit().saturating_sub(self.memory.used()) {
+            return Err(Errno::ENOSPC);
+        }
+        for hole in holes {
+            let mut at = hole.start;
+            while at < hole.end {
+                let rest = AddrRange::new(at, hole.end);
+                at = self.frame_at(&mut state, rest, end).map_err(|_| Errno::ENOSPC)?.0.end;
+            }
+        }
+        if !keep_size {
+            state.size = state.size.max(end);
+        }
+        Ok(())
+    }
+
+    /// `SEEK_DATA` (`data`) and `SEEK_HOLE`: the first offset from `from` on that is one.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end, or where no data follows.
+    pub fn seek(&self, from: u64, data: bool) -> Result<u64, Errno> {
+        let state = self.state.lock();
+        if from >= state.size {
+            return Err(Errno::ENXIO);
+        }
+        let found = if data {
+            state.frames.at_or_after(from).map(|(r, _)| r.start.max(from))
+        } else {
+            let mut at = from;
+            while let Some((r, _)) = state.frames.get(at) {
+                at = r.end;
+            }
+            Some(at.min(state.size))
+        };
+        found.filter(|&at| !data || at < state.size).ok_or(Errno::ENXIO)
+    }
+}
+
+/// Offset space reserved for a small file at once.
+const MIN_CHUNK: u64 = 64 << 10;
+
+fn usize_of(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+impl Mapping {
+    fn sees(&self, file: AddrRange) -> bool {
+        AddrRange::new(self.offset, self.offset.saturating_add(self.at.len())).overlaps(&file)
+    }
+
+    /// Takes the translations of the file's bytes `file` from this mapper.
+    fn invalidate(&self, file: AddrRange) {
+        let Some(mm) = self.mm.upgrade() else { return };
+        let start = file.start.max(self.offset) - self.offset;
+        let end = file.end.saturating_sub(self.offset).min(self.at.len());
+        mm.invalidate_mapping(AddrRange::new(self.at.start + start, self.at.start + end));
+    }
+}
+
+impl Mappable for MemoryObject {
+    fn translate(
+        &self,
+        range: FileRange,
+        optional: FileRange,
+        _access: Access,
+    ) -> Result<Vec<Translation>, TranslateError> {
+        let mut state = self.state.lock();
+        let end = page_up(state.size).unwrap_or(u64::MAX & !PAGE_MASK);
+        if range.start >= end {
+            return Err(TranslateError::Bus);
+        }
+        let size = state.size;
+        let wanted = AddrRange::new(range.start, range.end.min(end).max(range.start + PAGE_SIZE));
+        let mut at = wanted.start;
+        while at < wanted.end {
+            let rest = AddrRange::new(at, wanted.end);
+            match self.frame_at(&mut state, rest, size.max(MIN_CHUNK)) {
+                Ok((part, _)) => at = part.end,
+                Err(_) if at > wanted.start => break,
+                Err(_) => return Err(TranslateError::NoMemory),
+            }
+        }
+        let around = AddrRange::new(optional.start.min(range.start), optional.end.min(end).max(at));
+        let translation = |(r, place): (AddrRange, &Place)| {
+            let part = r.intersect(&around);
+            Translation {
+                source: FileRange { start: part.start, end: part.end },
+                frame: self.memory.frame(place.0 + (part.start - r.start)),
+                writable: true,
+            }
+        };
+        Ok(state.frames.overlapping(around).map(translation).collect())
+    }
+
+    fn add_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if writable && state.seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 {
+            return Err(Errno::EPERM);
+        }
+        state.mappings.push(Mapping { mm: mm.clone(), at, offset, writable });
+        Ok(())
+    }
+
+    fn remove_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool) {
+        let mut state = self.state.lock();
+        let mut rest = Vec::new();
+        state.mappings.retain(|m| {
+            let same = m.mm.ptr_eq(mm) && m.writable == writable && m.at.overlaps(&at);
+            // Only the piece that shows the same bytes: others may lie there meanwhile.
+            let aligned = m.at.start.wrapping_sub(m.offset) == at.start.wrapping_sub(offset);
+            if !(same && aligned) {
+                return true;
+            }
+            for part in [AddrRange::new(m.at.start, at.start), AddrRange::new(at.end, m.at.end)] {
+                if !part.is_empty() && m.at.covers(&part) {
+                    rest.push(Mapping { at: part, offset: m.offset + (part.start - m.at.start), ..m.clone() });
+                }
+            }
+            false
+        });
+        state.mappings.append(&mut rest);
+    }
+
+    fn key(&self) -> InodeKey {
+        self.key
+    }
+}
+
+impl Drop for MemoryObject {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        let frames: Vec<_> = state.frames.iter().map(|(r, p)| AddrRange::new(p.0, p.0 + r.len())).collect();
+        state.frames.clear();
+        self.memory.dec_refs(&frames);
+        state.extents.clear(&self.memory);
+    }
+}

@@ -1,0 +1,80 @@
+//! Realised memory: the frames that stand behind a range of addresses.
+
+use abi::AddrRange;
+use memory::{Frame, RangeMap, RangeValue};
+use platform::{MapOp, Prot};
+
+use crate::mm::extents::Extents;
+use crate::mm::vma::Vma;
+
+/// Frames behind a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pma {
+    /// The first frame; the rest follows.
+    pub frame: Frame,
+    /// We hold the frames (memory file references); otherwise they are a mappable's, which invalidates them.
+    pub owned: bool,
+    /// A store needs a copy of its own first.
+    pub cow: bool,
+    /// A store may go straight to the frame (shared mappings whose translation allows it; private frames of ours).
+    pub writable: bool,
+}
+
+impl Pma {
+    /// Fresh frames of our own.
+    #[must_use]
+    pub fn private(frame: Frame) -> Self {
+        Pma { frame, owned: true, cow: false, writable: true }
+    }
+
+    /// Whether a store may go straight to the frame.
+    #[must_use]
+    pub fn takes_stores(&self) -> bool {
+        self.writable && !self.cow
+    }
+
+    /// The memory file offsets of `len` bytes, where we hold them.
+    #[must_use]
+    pub fn held(&self, len: u64) -> Option<AddrRange> {
+        self.owned.then(|| AddrRange::new(self.frame.offset, self.frame.offset + len))
+    }
+
+    /// The change that shows this to the guest with the access that `vma` allows.
+    #[must_use]
+    pub fn map_op(&self, range: AddrRange, vma: &Vma) -> MapOp {
+        let mut prot = vma.cpu_prot();
+        prot.set(Prot::WRITE, prot.contains(Prot::WRITE) && self.takes_stores());
+        MapOp::Map { range, frame: self.frame.clone(), prot, pkey: vma.pkey }
+    }
+}
+
+impl RangeValue for Pma {
+    fn advance(&self, by: u64) -> Self {
+        Pma { frame: self.frame.advance(by), ..*self }
+    }
+
+    fn continues(&self, len: u64, next: &Self) -> bool {
+        self.owned == next.owned
+            && self.cow == next.cow
+            && self.writable == next.writable
+            && self.frame.file.id() == next.frame.file.id()
+            && self.frame.offset + len == next.frame.offset
+    }
+}
+
+/// All realised memory of an address space.
+#[derive(Default)]
+pub struct Pmas {
+    /// By address.
+    pub map: RangeMap<Pma>,
+    /// Where private pages go.
+    pub extents: Extents,
+    /// Counts invalidations by mappables: a translation asked for before one is void after it.
+    pub invalidations: u64,
+}
+
+/// The memory file offsets of what `gone` held.
+#[must_use]
+pub fn held_by(gone: &[(AddrRange, Pma)]) -> Vec<AddrRange> {
+    gone.iter().filter_map(|(r, pma)| pma.held(r.len())).collect()
+}
