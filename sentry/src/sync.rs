@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut};
 pub enum Level {
     /// `Task::own`: registers, waiting call; held by the worker that runs the task, for as long as it does.
     TaskOwn,
+    /// `FileDescription` offset: held across the read, write or listing it serialises, whatever file that is.
+    FileOffset,
     /// `PidTable`: who exists: tasks, thread groups, process groups, sessions.
     PidTable,
     /// `ThreadGroup`'s state: members, exit, children, stop state.
@@ -17,14 +19,12 @@ pub enum Level {
     Mounts,
     /// Rename serialisation of a file system.
     Rename,
-    /// A directory (or inode) of a stacked file system: overlay above its layers.
+    /// Changes to the tree of one stacked file system: overlay above its layers.
     Overlay,
-    /// A directory or inode of a plain file system.
+    /// Changes to the tree of one plain file system.
+    FsTree,
+    /// A directory's entries.
     Inode,
-    /// Dentry tree links.
-    Dentry,
-    /// `FileDescription` offset: held across the read or write it serialises.
-    FileOffset,
     /// A file's content or state (pipe buffer, socket, tmpfs pages, terminal).
     File,
     /// A second object of the same kind as one held (the peer of a socket, the target of splice).
@@ -117,6 +117,11 @@ impl<T> Mutex<T> {
         let inner = self.inner.try_lock()?;
         check::acquire(self.level);
         Some(MutexGuard { level: self.level, inner })
+    }
+
+    /// The value, when nobody else can see the mutex: needs no lock, so that a `Drop` may use it under any.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
     }
 
     /// The value, when nobody else can see the mutex.

@@ -1,8 +1,14 @@
 //! File systems and the kernel's own kinds of file.
 
 pub mod anon;
+pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod host;
 pub mod pipe;
+pub mod proc;
+pub mod pseudo;
+pub mod rofs;
+pub mod sys;
 pub mod timerfd;
+pub mod tmpfs;

@@ -60,6 +60,10 @@ pub struct Kernel {
     pub syscalls: SyscallTable,
     /// What the sandbox was started with that stays interesting.
     pub options: Options,
+    /// The tree: mounts and names.
+    pub vfs: crate::vfs::Vfs,
+    /// Drivers of character devices.
+    pub devices: crate::fs::dev::DeviceRegistry,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
     /// Open FIFOs.
@@ -138,6 +142,8 @@ impl Kernel {
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
                 options,
+                vfs: crate::vfs::Vfs::new(),
+                devices: crate::fs::dev::DeviceRegistry::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),

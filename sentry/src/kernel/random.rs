@@ -23,3 +23,8 @@ impl Random {
         u64::from_le_bytes(bytes)
     }
 }
+
+/// Fills `dst`.
+pub fn fill(dst: &mut [u8]) {
+    Random.fill(dst);
+}

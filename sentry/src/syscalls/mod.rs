@@ -9,6 +9,10 @@ pub mod epoll;
 pub mod event;
 pub mod exec;
 pub mod fd;
+pub mod fs_at;
+pub mod fs_dir;
+pub mod fs_open;
+pub mod fs_stat;
 pub mod futex;
 pub mod misc;
 pub mod poll;
@@ -83,6 +87,9 @@ const FAMILIES: &[&[Syscall]] = &[
     event::TABLE,
     exec::TABLE,
     fd::TABLE,
+    fs_dir::TABLE,
+    fs_open::TABLE,
+    fs_stat::TABLE,
     futex::TABLE,
     misc::TABLE,
     poll::TABLE,

@@ -203,7 +203,7 @@ pub trait FileOps: Send + Sync {
     /// `ENOTDIR`.
     fn list(
         &self,
-        _cx: &CurrentTask<'_>,
+        _cx: &crate::vfs::Caller<'_>,
         _from: u64,
         _emit: &mut dyn FnMut(crate::vfs::DirEntry) -> bool,
     ) -> Result<(), Errno> {

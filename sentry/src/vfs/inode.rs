@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use abi::{Errno, Timespec};
 
-use crate::kernel::task::CurrentTask;
+use crate::vfs::caller::Caller;
 use crate::vfs::file::{FileOps, OpenFlags};
 
 /// Names an inode within its kernel: device number and inode number.
@@ -198,12 +198,12 @@ pub trait Inode: Send + Sync {
     ///
     /// # Errors
     /// `EINVAL` where this is none.
-    fn readlink(&self, _cx: &CurrentTask<'_>) -> Result<Vec<u8>, Errno> {
+    fn readlink(&self, _cx: &Caller<'_>) -> Result<Vec<u8>, Errno> {
         Err(Errno::EINVAL)
     }
 
     /// For magic links (`/proc/PID/fd/N`, `exe`, `cwd`): where following leads, past any name.
-    fn follow(&self, _cx: &CurrentTask<'_>) -> Option<Result<crate::vfs::file::Target, Errno>> {
+    fn follow(&self, _cx: &Caller<'_>) -> Option<Result<crate::vfs::file::Target, Errno>> {
         None
     }
 
@@ -212,7 +212,15 @@ pub trait Inode: Send + Sync {
     ///
     /// # Errors
     /// `ENXIO` where it cannot be opened at all; what the file system says.
-    fn open(self: Arc<Self>, cx: &CurrentTask<'_>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>;
+    fn open(self: Arc<Self>, cx: &Caller<'_>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>;
+
+    /// Reads a regular file's content without opening it, for a file system stacked above; 0 at the end.
+    ///
+    /// # Errors
+    /// `EINVAL` where it has none; `EIO`.
+    fn read_content(&self, _offset: u64, _dst: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EINVAL)
+    }
 
     /// The file system it lies in.
     fn statfs(&self) -> StatFs;
@@ -232,19 +240,19 @@ pub trait DirOps: Send + Sync {
     ///
     /// # Errors
     /// `ENOENT`.
-    fn lookup(&self, cx: &CurrentTask<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
+    fn lookup(&self, cx: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
 
     /// Lists entries from cookie `from` (0 is the start) until `emit` answers false. `.` and `..` are the caller's.
     ///
     /// # Errors
     /// What the file system says.
-    fn list(&self, cx: &CurrentTask<'_>, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno>;
+    fn list(&self, cx: &Caller<'_>, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno>;
 
     /// Makes a new inode under `name`.
     ///
     /// # Errors
     /// `EEXIST`; `EROFS`; `ENOSPC`; `EPERM` where the file system has no such type.
-    fn create(&self, _cx: &CurrentTask<'_>, _name: &[u8], _node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
+    fn create(&self, _cx: &Caller<'_>, _name: &[u8], _node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::EROFS)
     }
 
@@ -252,7 +260,7 @@ pub trait DirOps: Send + Sync {
     ///
     /// # Errors
     /// `EOPNOTSUPP` where the file system has none.
-    fn create_unnamed(&self, _cx: &CurrentTask<'_>, _node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
+    fn create_unnamed(&self, _cx: &Caller<'_>, _node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::EOPNOTSUPP)
     }
 
@@ -260,7 +268,7 @@ pub trait DirOps: Send + Sync {
     ///
     /// # Errors
     /// `EEXIST`; `EXDEV`; `EMLINK`; `EROFS`.
-    fn link(&self, _cx: &CurrentTask<'_>, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result<(), Errno> {
+    fn link(&self, _cx: &Caller<'_>, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
 
@@ -268,7 +276,7 @@ pub trait DirOps: Send + Sync {
     ///
     /// # Errors
     /// `ENOENT`; `EISDIR`; `EROFS`.
-    fn unlink(&self, _cx: &CurrentTask<'_>, _name: &[u8]) -> Result<(), Errno> {
+    fn unlink(&self, _cx: &Caller<'_>, _name: &[u8]) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
 
@@ -276,7 +284,7 @@ pub trait DirOps: Send + Sync {
     ///
     /// # Errors
     /// `ENOENT`; `ENOTDIR`; `ENOTEMPTY`; `EROFS`.
-    fn rmdir(&self, _cx: &CurrentTask<'_>, _name: &[u8]) -> Result<(), Errno> {
+    fn rmdir(&self, _cx: &Caller<'_>, _name: &[u8]) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
 
@@ -287,7 +295,7 @@ pub trait DirOps: Send + Sync {
     /// `EXDEV`; `ENOTEMPTY`; `EISDIR`; `ENOTDIR`; `EEXIST`; `EROFS`; `EINVAL` for flags that it has not.
     fn rename(
         &self,
-        _cx: &CurrentTask<'_>,
+        _cx: &Caller<'_>,
         _name: &[u8],
         _new_dir: &Arc<dyn Inode>,
         _new_name: &[u8],

@@ -1,14 +1,82 @@
 //! The file layer: inodes, open files, descriptors, names.
+//!
+//! `README.md` here teaches it.
 
+pub mod anon;
+pub mod boot;
+pub mod caller;
+pub mod change;
+pub mod dentry;
+pub mod dir_file;
 pub mod fd_table;
 pub mod file;
 pub mod fs_context;
 pub mod inode;
 pub mod io;
+pub mod mount;
+pub mod open;
 pub mod path;
+pub mod perm;
+pub mod rename;
+pub mod set_attr;
+pub mod walk;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use caller::{Caller, now};
 pub use fd_table::{FdNum, FdTable};
 pub use file::{FileDescription, FileOps, OpenFlags, Whence};
 pub use fs_context::FsContext;
 pub use inode::{Attr, DirEntry, DirOps, FileType, Inode, InodeKey, NewNode, SetAttr, StatFs, XattrOps};
 pub use io::{IoCursor, IoSink, IoSource};
+pub use path::PathRef;
+
+use crate::sync::{Level, Mutex};
+use crate::vfs::dentry::{Dentry, DentryCache};
+use crate::vfs::mount::{Mount, MountTable};
+
+/// The tree of one kernel: mounts and cached names.
+pub struct Vfs {
+    /// What is mounted where.
+    pub mounts: MountTable,
+    /// Recently used names.
+    pub dentries: DentryCache,
+    /// Held over a rename, so that no directory becomes its own ancestor.
+    rename: Mutex<()>,
+    next_dev: AtomicU32,
+    anon: Arc<Mount>,
+}
+
+impl Default for Vfs {
+    fn default() -> Self {
+        let mounts = MountTable::default();
+        let sb = Arc::new(anon::super_block());
+        let anon = mounts.detached(sb.clone(), sb.root.clone(), anon::FLAGS);
+        Vfs {
+            mounts,
+            dentries: DentryCache::default(),
+            rename: Mutex::new(Level::Rename, ()),
+            next_dev: AtomicU32::new(20),
+            anon,
+        }
+    }
+}
+
+impl Vfs {
+    /// A tree without mounts.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A device number for another file system without a device (major 0, as Linux's anonymous ones).
+    #[must_use]
+    pub fn new_dev(&self) -> u64 {
+        nix::sys::stat::makedev(0, u64::from(self.next_dev.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn anon_path(&self, dentry: Arc<Dentry>) -> PathRef {
+        PathRef { mount: self.anon.clone(), dentry }
+    }
+}
