@@ -9,7 +9,6 @@ use platform::ArchState;
 use crate::kernel::limits::resource;
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::pidfd::PidFile;
-use crate::kernel::seams;
 use crate::kernel::signal::{AltStack, TaskSignals};
 use crate::kernel::task::{CurrentTask, Task, TaskShared, Tid, flags as task_flags};
 use crate::kernel::thread_group::{ThreadGroup, VforkDone};
@@ -156,7 +155,7 @@ pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
 
 fn copy_shared(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> Result<TaskShared, Errno> {
     let mm = cx.mm()?;
-    let mm = if args.flags & flag::VM != 0 { mm } else { seams::fork_mm(&mm)? };
+    let mm = if args.flags & flag::VM != 0 { mm } else { mm.fork(cx.kernel())? };
     let (fds, fs) = (cx.fds()?, cx.fs()?);
     let fds = if args.flags & flag::FILES != 0 { fds } else { Arc::new(FdTable::fork(&fds)) };
     let fs = if args.flags & flag::FS != 0 { fs } else { Arc::new(fs.fork()) };

@@ -14,10 +14,13 @@ use crate::kernel::creds::{Capabilities, Creds};
 use crate::kernel::exit;
 use crate::kernel::limits::{Limit, resource};
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
-use crate::kernel::seams::{self, Image, Program};
+use crate::kernel::random;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::task::{CurrentTask, Restart, Task, TaskShared, flags};
-use crate::kernel::wait::{Events, WaitGuard, WaitQueue};
+use crate::kernel::wait::WaitGuard;
+use crate::loader::{self, ExecIds, ExecRequest, Loaded};
+use crate::mm::Mm;
+use crate::syscalls::fs_open::open_exec;
 use crate::vfs::{FdNum, FdTable, FileDescription};
 
 /// `SECBIT_NOROOT`, `SECBIT_KEEP_CAPS`.
@@ -78,10 +81,56 @@ pub fn comm_of(path: &[u8]) -> Vec<u8> {
 
 /// What a ready `execve` holds.
 struct Prepared {
-    image: Image,
+    mm: Arc<Mm>,
+    loaded: Loaded,
     creds: Arc<Creds>,
     secure: bool,
     comm: Vec<u8>,
+}
+
+/// What AT_EXECFN and a script's argument call the program (`alloc_bprm`).
+fn exec_name(dir: FdNum, path: &[u8]) -> Vec<u8> {
+    if path.first() == Some(&b'/') || dir.0 == libc::AT_FDCWD {
+        return path.to_vec();
+    }
+    let mut name = format!("/dev/fd/{}", dir.0).into_bytes();
+    if !path.is_empty() {
+        name.push(b'/');
+        name.extend_from_slice(path);
+    }
+    name
+}
+
+/// Builds the new program's address space.
+fn prepare(
+    cx: &mut CurrentTask<'_>,
+    file: Arc<FileDescription>,
+    path: Vec<u8>,
+    argv: Vec<Vec<u8>>,
+    envp: Vec<Vec<u8>>,
+) -> Result<Prepared, Errno> {
+    let kernel = cx.kernel().clone();
+    let old = cx.creds();
+    let mm = Mm::new(&kernel)?;
+    let limits = *cx.task.group.limits.lock();
+    mm.set_limits(limits.for_memory(&old));
+    let mut seed = [0; 16];
+    random::fill(&mut seed);
+    let aslr = std::array::from_fn(|_| random::next_u64());
+    let comm = comm_of(&path);
+    let mut decided = (Creds::clone(&old), false);
+    let mut open = |path: &[u8]| open_exec(cx, FdNum(libc::AT_FDCWD), path, 0);
+    let mut ids = |file: &Arc<FileDescription>| {
+        decided = exec_creds(&old, file);
+        let (creds, secure) = (&decided.0, decided.1);
+        ExecIds { uid: creds.uid[0], euid: creds.euid(), gid: creds.gid[0], egid: creds.egid(), secure }
+    };
+    let stack_limit = limits.get(resource::STACK).map_or(8 << 20, |l| l.soft);
+    let request =
+        ExecRequest { file, path, argv, envp, random: seed, aslr, stack_limit, open: &mut open, ids: &mut ids };
+    let loaded = loader::load(&kernel, &mm, request)?;
+    let (creds, secure) = decided;
+    Ok(Prepared { mm, loaded, creds: Arc::new(creds), secure, comm })
 }
 
 /// `execveat(2)`, arguments read.
@@ -92,19 +141,27 @@ pub fn execve(
     cx: &mut CurrentTask<'_>,
     dir: FdNum,
     path: &[u8],
-    flags: i32,
+    flags: u32,
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> SyscallResult {
-    let file = seams::open_exec(cx, dir, path, flags)?;
-    let execfn = seams::exec_name(dir, path);
-    let (creds, secure) = exec_creds(&cx.creds(), &file);
-    let creds = Arc::new(creds);
-    let comm = comm_of(&execfn);
-    let program = Program { file, execfn, argv, envp, creds: creds.clone(), secure };
-    let image = seams::load(cx, &program)?;
+    let file = open_exec(cx, dir, path, flags)?;
+    let prepared = prepare(cx, file, exec_name(dir, path), argv, envp)?;
     dethread(cx)?;
-    Ok(Flow::Block(Box::new(ExecOp { prepared: Some(Prepared { image, creds, secure, comm }) })))
+    Ok(Flow::Block(Box::new(ExecOp { prepared: Some(prepared) })))
+}
+
+/// Makes the calling task, the only one of its process, run its first program; descriptors and handlers are as boot
+/// left them.
+///
+/// # Errors
+/// As execve(2).
+pub fn exec_first(cx: &mut CurrentTask<'_>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<(), Errno> {
+    let dir = FdNum(libc::AT_FDCWD);
+    let file = open_exec(cx, dir, path, 0)?;
+    let prepared = prepare(cx, file, path.to_vec(), argv, envp)?;
+    commit(cx, prepared);
+    Ok(())
 }
 
 /// Tells all other threads to exit.
@@ -142,8 +199,8 @@ impl Op for ExecOp {
     }
 
     /// Nothing to enlist with: the last thread that leaves notifies the caller itself.
-    fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
-        vec![WaitQueue::new().enlist(Events::IN, cx.waiter())]
+    fn enlist(&mut self, _cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        Vec::new()
     }
 
     fn is_killable_only(&self) -> bool {
@@ -177,7 +234,7 @@ fn commit(cx: &mut CurrentTask<'_>, prepared: Prepared) {
         }
     }
     let mut arch = ArchState::new();
-    (arch.regs.rip, arch.regs.rsp) = (prepared.image.entry, prepared.image.sp);
+    (arch.regs.rip, arch.regs.rsp) = (prepared.loaded.entry, prepared.loaded.sp);
     if cx.task.is_leader() {
         become_program(cx, prepared, arch);
     } else {
@@ -203,7 +260,7 @@ fn close_on_exec(cx: &mut CurrentTask<'_>) {
 
 fn become_program(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
     let mut shared = cx.task.shared.lock();
-    shared.mm = Some(prepared.image.mm.clone());
+    shared.mm = Some(prepared.mm.clone());
     shared.creds = prepared.creds;
     shared.name = prepared.comm;
     drop(shared);
@@ -212,7 +269,7 @@ fn become_program(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState)
     }
     let own = &mut *cx.own;
     own.arch = arch;
-    own.mm = Some(prepared.image.mm);
+    own.mm = Some(prepared.mm);
     own.altstack = AltStack::default();
     own.fault = FaultContext::default();
     own.robust_list = (0, 0);
@@ -226,7 +283,7 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
         let mut shared = cx.task.shared.lock();
         (shared.fds.take(), shared.fs.take())
     };
-    let shared = TaskShared { mm: Some(prepared.image.mm), fds, fs, creds: prepared.creds, name: prepared.comm };
+    let shared = TaskShared { mm: Some(prepared.mm), fds, fs, creds: prepared.creds, name: prepared.comm };
     let signals = TaskSignals::with_mask(cx.task.signals.mask());
     signals.adopt_queue(cx.task.signals.take_queue());
     let (saved, slack) = (cx.own.saved_sigmask.take(), cx.own.timer_slack);

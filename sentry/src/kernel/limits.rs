@@ -1,5 +1,8 @@
 //! Resource limits, one set a process.
 
+use crate::kernel::creds::Creds;
+use crate::mm::MmLimits;
+
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
 /// How many resources there are.
@@ -57,6 +60,20 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Those that concern memory, for a process that may (or not) lock without bound.
+    #[must_use]
+    pub fn for_memory(&self, creds: &Creds) -> MmLimits {
+        const CAP_IPC_LOCK: u32 = 14;
+        let soft = |at: u32| self.get(at).map_or(INFINITY, |l| l.soft);
+        let memlock = if creds.has_cap(CAP_IPC_LOCK) { INFINITY } else { soft(resource::MEMLOCK) };
+        MmLimits {
+            address_space: soft(resource::AS),
+            data: soft(resource::DATA),
+            stack: soft(resource::STACK),
+            memlock,
+        }
+    }
+
     /// The limits of `resource`; `None` for a number that names none.
     #[must_use]
     pub fn get(&self, resource: u32) -> Option<Limit> {

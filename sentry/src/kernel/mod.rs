@@ -14,7 +14,6 @@ pub mod random;
 pub mod reactor;
 pub mod reap;
 pub mod sched;
-pub mod seams;
 pub mod session;
 pub mod signal;
 pub mod task;
@@ -37,6 +36,7 @@ use crate::kernel::reactor::Reactor;
 use crate::kernel::sched::{Scheduler, TIME_SLICE};
 use crate::kernel::task::Task;
 use crate::kernel::timers::{TimerHandle, TimerTarget, Timers};
+use crate::loader::vdso::Vdso;
 use crate::sync::{Level, Mutex};
 use crate::syscalls::SyscallTable;
 
@@ -60,6 +60,8 @@ pub struct Kernel {
     pub syscalls: SyscallTable,
     /// What the sandbox was started with that stays interesting.
     pub options: Options,
+    /// The vDSO and its clock page.
+    pub vdso: Vdso,
     /// The tree: mounts and names.
     pub vfs: crate::vfs::Vfs,
     /// Drivers of character devices.
@@ -74,8 +76,6 @@ pub struct Kernel {
     pub console: OnceLock<Arc<dyn Console>>,
     /// Futex waiters.
     pub futexes: futex::Futexes,
-    /// Random bytes.
-    pub random: random::Random,
     /// Controlling terminals.
     pub sessions: session::Sessions,
     /// Signals queued in all queues (RLIMIT_SIGPENDING).
@@ -142,6 +142,7 @@ impl Kernel {
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
                 options,
+                vdso: Vdso::default(),
                 vfs: crate::vfs::Vfs::new(),
                 devices: crate::fs::dev::DeviceRegistry::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
@@ -149,7 +150,6 @@ impl Kernel {
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),
                 futexes: futex::Futexes::default(),
-                random: random::Random,
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
                 exit: OnceLock::new(),

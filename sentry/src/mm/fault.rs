@@ -61,13 +61,7 @@ impl Mm {
     }
 
     /// The host had no room for the batch and emptied the space: try the one page.
-    fn map_alone(
-        &self,
-        pmas: &Pmas,
-        (_, vma): (AddrRange, &Vma),
-        page: u64,
-        errno: Errno,
-    ) -> Result<(), FaultSignal> {
+    fn map_alone(&self, pmas: &Pmas, (_, vma): (AddrRange, &Vma), page: u64, errno: Errno) -> Result<(), FaultSignal> {
         let one = AddrRange::new(page, page + PAGE_SIZE);
         let Some((r, pma)) = pmas.map.get(page) else { return Err(FaultSignal::bus_adrerr()) };
         let piece = memory::RangeValue::advance(pma, page - r.start);

@@ -17,6 +17,11 @@ pub mod unmap;
 pub mod user_copy;
 pub mod vma;
 
+#[cfg(test)]
+pub(crate) mod test_platform;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -147,9 +152,9 @@ pub struct Mm {
     space: Arc<dyn AddressSpace>,
     memory: Arc<MemoryFile>,
     /// Intent. Taken before `pmas`; what is removed is dropped after it is released (files have locks above it).
-    vmas: RwLock<Vmas>,
+    pub(crate) vmas: RwLock<Vmas>,
     /// Frames. The platform's space changes only while this is held, so that it never shows what is not here.
-    pmas: Mutex<Pmas>,
+    pub(crate) pmas: Mutex<Pmas>,
     limits: Mutex<MmLimits>,
     oom: AtomicBool,
 }

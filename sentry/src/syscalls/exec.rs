@@ -13,9 +13,11 @@ use crate::vfs::FdNum;
 
 syscall_table! {
     59 execve(path: UserStr, argv: UserAddr, envp: UserAddr);
-    322 execveat(dir: FdNum, path: UserStr, argv: UserAddr, envp: UserAddr, flags: i32);
+    322 execveat(dir: FdNum, path: UserStr, argv: UserAddr, envp: UserAddr, flags: u32);
 }
 
+const AT_EMPTY_PATH: u32 = 0x1000;
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 /// Longest path with its NUL (`PATH_MAX`).
 const PATH_MAX: usize = 4096;
 /// Longest single argument with its NUL (`MAX_ARG_STRLEN`).
@@ -61,14 +63,14 @@ fn execveat(
     path: UserStr,
     argv: UserAddr,
     envp: UserAddr,
-    flags: i32,
+    flags: u32,
 ) -> SyscallResult {
-    if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
     let mm = cx.mm()?;
     let path = mm.read_cstr(path.0, PATH_MAX - 1)?;
-    if path.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
         return Err(Errno::ENOENT);
     }
     let mut left = budget(cx);

@@ -62,10 +62,8 @@ fn put_record(out: &mut Vec<u8>, max: usize, format: Format, entry: &DirEntry, n
     }
     out.extend_from_slice(&entry.name);
     out.resize(start + len, 0);
-    if format == Format::Old {
-        if let Some(last) = out.last_mut() {
-            *last = entry.kind.dirent_type();
-        }
+    if let Some(last) = out.last_mut().filter(|_| format == Format::Old) {
+        *last = entry.kind.dirent_type();
     }
     true
 }

@@ -125,7 +125,7 @@ fn getrusage(cx: &mut CurrentTask<'_>, who: i32, addr: UserAddr) -> SyscallResul
 fn sysinfo(cx: &mut CurrentTask<'_>, info: UserAddr) -> SyscallResult {
     let kernel = cx.kernel();
     let uptime = kernel.clock.monotonic().saturating_sub(kernel.clock.boot_time()) / 1_000_000_000;
-    let (total, used) = crate::kernel::seams::memory_size(kernel);
+    let (total, used) = (kernel.memory.limit(), kernel.memory.used());
     let procs = u16::try_from(kernel.pids.tree().task_count()).unwrap_or(u16::MAX);
     let mut out = [0u8; 112];
     let mut put = |at: usize, value: u64| out[at..at + 8].copy_from_slice(&value.to_le_bytes());
@@ -152,7 +152,7 @@ fn getrandom(cx: &mut CurrentTask<'_>, buf: UserAddr, len: usize, flags: u32) ->
     while done < len {
         let mut chunk = [0u8; 4096];
         let n = (len - done).min(chunk.len());
-        cx.kernel().random.fill(&mut chunk[..n]);
+        crate::kernel::random::fill(&mut chunk[..n]);
         let at = buf.checked_add(done as u64).ok_or(Errno::EFAULT)?;
         if let Err(errno) = mm.write_bytes(at, &chunk[..n]) {
             return if done > 0 { Ok(Flow::Return(done as u64)) } else { Err(errno) };

@@ -15,6 +15,7 @@ pub mod fs_open;
 pub mod fs_stat;
 pub mod futex;
 pub mod misc;
+pub mod mm;
 pub mod poll;
 pub mod process;
 pub mod read_write;
@@ -87,11 +88,12 @@ const FAMILIES: &[&[Syscall]] = &[
     event::TABLE,
     exec::TABLE,
     fd::TABLE,
+    futex::TABLE,
+    misc::TABLE,
+    mm::TABLE,
     fs_dir::TABLE,
     fs_open::TABLE,
     fs_stat::TABLE,
-    futex::TABLE,
-    misc::TABLE,
     poll::TABLE,
     process::TABLE,
     read_write::TABLE,

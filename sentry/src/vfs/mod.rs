@@ -13,12 +13,15 @@ pub mod file;
 pub mod fs_context;
 pub mod inode;
 pub mod io;
+pub mod kernel_use;
 pub mod mount;
 pub mod open;
 pub mod path;
 pub mod perm;
 pub mod rename;
 pub mod set_attr;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ pub use file::{FileDescription, FileOps, OpenFlags, Whence};
 pub use fs_context::FsContext;
 pub use inode::{Attr, DirEntry, DirOps, FileType, Inode, InodeKey, NewNode, SetAttr, StatFs, XattrOps};
 pub use io::{IoCursor, IoSink, IoSource};
+pub use kernel_use::{open_file, read_file, set_cwd};
 pub use path::PathRef;
 
 use crate::sync::{Level, Mutex};

@@ -6,6 +6,8 @@ use crate::vfs::dentry::Dentry;
 use crate::vfs::inode::Inode;
 use crate::vfs::mount::Mount;
 
+pub use crate::vfs::kernel_use::{create_socket, lookup_socket};
+
 /// A place: a dentry within a mount.
 #[derive(Clone)]
 pub struct PathRef {

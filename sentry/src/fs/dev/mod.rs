@@ -22,9 +22,12 @@ pub trait Device: Send + Sync {
     fn open(&self, caller: &Caller<'_>, rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>;
 }
 
+/// A major number, and a minor one where not all of them.
+type Numbers = (u64, Option<u64>);
+
 /// Drivers of character devices, by major number, or major and minor.
 pub struct DeviceRegistry {
-    drivers: RwLock<HashMap<(u64, Option<u64>), Arc<dyn Device>>>,
+    drivers: RwLock<HashMap<Numbers, Arc<dyn Device>>>,
 }
 
 impl Default for DeviceRegistry {

@@ -242,6 +242,9 @@ impl Inode for PseudoLink {
     }
 }
 
+/// An entry: name, inode number, type.
+pub type Entry = (Vec<u8>, u64, FileType);
+
 /// What a directory that changes by itself answers.
 pub trait Listing: Send + Sync {
     /// The entry `name`.
@@ -251,10 +254,10 @@ pub trait Listing: Send + Sync {
     fn lookup(&self, caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
 
     /// All entries; the index in it is the cookie.
-    fn entries(&self, caller: &Caller<'_>) -> Vec<(Vec<u8>, u64, FileType)>;
+    fn entries(&self, caller: &Caller<'_>) -> Vec<Entry>;
 
     /// All entries from cookie `from` on, each with the cookie behind it. Overridden where entries come and go.
-    fn from(&self, caller: &Caller<'_>, from: u64) -> Vec<(u64, (Vec<u8>, u64, FileType))> {
+    fn from(&self, caller: &Caller<'_>, from: u64) -> Vec<(u64, Entry)> {
         let all = self.entries(caller).into_iter();
         let skip = usize::try_from(from).unwrap_or(usize::MAX);
         all.enumerate().skip(skip).map(|(index, e)| (index as u64 + 1, e)).collect()
@@ -347,7 +350,7 @@ impl Listing for Fixed {
         found.map(|(_, inode)| inode.clone()).ok_or(Errno::ENOENT)
     }
 
-    fn entries(&self, _caller: &Caller<'_>) -> Vec<(Vec<u8>, u64, FileType)> {
+    fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
         let entry = |(name, inode): &(&'static str, Arc<dyn Inode>)| {
             let attr = inode.attr();
             (name.as_bytes().to_vec(), attr.key.ino, attr.kind)

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Errno, UserAddr};
 
-use crate::kernel::seams::{self, FutexKey};
 use crate::kernel::task::{CurrentTask, Task};
+use crate::mm::user_copy::FutexKey;
 use crate::sync::{Level, Mutex};
 
 /// Buckets; contention is only between workers, of which there are few.
@@ -145,9 +145,9 @@ fn mark_woken(waiter: &Waiter) {
 pub fn wake_at(cx: &CurrentTask<'_>, addr: UserAddr, count: u32) -> Result<u32, Errno> {
     let mm = cx.mm()?;
     let futexes = &cx.kernel().futexes;
-    let shared = seams::futex_key(&mm, addr, false)?;
+    let shared = mm.futex_key(addr, false)?;
     let woken = futexes.wake(&shared, count, ANY);
-    let private = seams::futex_key(&mm, addr, true)?;
+    let private = mm.futex_key(addr, true)?;
     if private == shared {
         return Ok(woken);
     }

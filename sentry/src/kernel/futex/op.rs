@@ -4,7 +4,6 @@ use abi::{Errno, UserAddr};
 use memory::copy::Atomic32;
 
 use crate::kernel::futex::{ANY, mark_woken, take};
-use crate::kernel::seams;
 use crate::kernel::task::CurrentTask;
 
 /// FUTEX_WAKE(_BITSET): answers how many were woken.
@@ -15,7 +14,7 @@ pub fn wake(cx: &CurrentTask<'_>, addr: UserAddr, private: bool, count: u32, bit
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
-    let key = seams::futex_key(&cx.mm()?, addr, private)?;
+    let key = cx.mm()?.futex_key(addr, private)?;
     Ok(u64::from(cx.kernel().futexes.wake(&key, count, bitset)))
 }
 
@@ -43,12 +42,12 @@ pub struct Requeue {
 pub fn requeue(cx: &CurrentTask<'_>, args: &Requeue) -> Result<u64, Errno> {
     let mm = cx.mm()?;
     let futexes = &cx.kernel().futexes;
-    let from = seams::futex_key(&mm, args.from, args.private)?;
-    let to = seams::futex_key(&mm, args.to, args.private)?;
+    let from = mm.futex_key(args.from, args.private)?;
+    let to = mm.futex_key(args.to, args.private)?;
     let (woken, moved) = {
         let mut bucket = futexes.bucket(&from).lock();
         if let Some(expected) = args.expected
-            && seams::atomic32(&mm, args.from, Atomic32::Load)? != expected
+            && mm.atomic32(args.from, Atomic32::Load)? != expected
         {
             return Err(Errno::EAGAIN);
         }
@@ -77,12 +76,12 @@ pub fn wake_op(
     encoded: u32,
 ) -> Result<u64, Errno> {
     let mm = cx.mm()?;
-    let (key1, key2) = (seams::futex_key(&mm, first, private)?, seams::futex_key(&mm, second, private)?);
+    let (key1, key2) = (mm.futex_key(first, private)?, mm.futex_key(second, private)?);
     let (operation, shift) = (encoded >> 28 & 7, encoded >> 31 & 1 != 0);
     let (comparison, raw, cmparg) = (encoded >> 24 & 0xf, signed12(encoded >> 12), signed12(encoded));
     let arg = if shift { 1u32 << (raw & 31) } else { raw.cast_unsigned() };
     let old = loop {
-        let seen = seams::atomic32(&mm, second, Atomic32::Load)?;
+        let seen = mm.atomic32(second, Atomic32::Load)?;
         let new = match operation {
             0 => arg,
             1 => seen.wrapping_add(arg),
@@ -91,7 +90,7 @@ pub fn wake_op(
             4 => seen ^ arg,
             _ => return Err(Errno::ENOSYS),
         };
-        if seams::atomic32(&mm, second, Atomic32::CompareExchange { old: seen, new })? == seen {
+        if mm.atomic32(second, Atomic32::CompareExchange { old: seen, new })? == seen {
             break seen.cast_signed();
         }
     };

@@ -8,7 +8,6 @@ use memory::copy::Atomic32;
 use crate::kernel::futex::robust::{OWNER_DIED, TID_MASK, WAITERS};
 use crate::kernel::futex::{ANY, Waiter, mark_woken, take};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
-use crate::kernel::seams;
 use crate::kernel::task::{CurrentTask, Tid};
 use crate::kernel::wait::WaitGuard;
 
@@ -26,11 +25,11 @@ impl LockOp {
     /// Takes the lock where it is free, else queues. `true`: it is ours.
     fn acquire(&mut self, cx: &CurrentTask<'_>) -> Result<bool, Errno> {
         let mm = cx.mm()?;
-        let key = seams::futex_key(&mm, self.addr, self.private)?;
+        let key = mm.futex_key(self.addr, self.private)?;
         let mine = cx.task.tid.0.cast_unsigned();
         let mut bucket = self.kernel.futexes.bucket(&key).lock();
         loop {
-            let seen = seams::atomic32(&mm, self.addr, Atomic32::Load)?;
+            let seen = mm.atomic32(self.addr, Atomic32::Load)?;
             let owner = seen & TID_MASK;
             if owner == mine {
                 return Err(Errno::EDEADLK);
@@ -41,7 +40,7 @@ impl LockOp {
                 _ if self.try_only => return Err(Errno::EAGAIN),
                 _ => seen | WAITERS,
             };
-            if seams::atomic32(&mm, self.addr, Atomic32::CompareExchange { old: seen, new })? != seen {
+            if mm.atomic32(self.addr, Atomic32::CompareExchange { old: seen, new })? != seen {
                 continue;
             }
             if owner == 0 {
@@ -132,11 +131,11 @@ pub fn lock(
 /// `EPERM` where the caller does not own it; `EFAULT`, `EINVAL`.
 pub fn unlock(cx: &CurrentTask<'_>, addr: UserAddr, private: bool) -> Result<u64, Errno> {
     let mm = cx.mm()?;
-    let key = seams::futex_key(&mm, addr, private)?;
+    let key = mm.futex_key(addr, private)?;
     let mine = cx.task.tid.0.cast_unsigned();
     let mut bucket = cx.kernel().futexes.bucket(&key).lock();
     loop {
-        let seen = seams::atomic32(&mm, addr, Atomic32::Load)?;
+        let seen = mm.atomic32(addr, Atomic32::Load)?;
         if seen & TID_MASK != mine {
             return Err(Errno::EPERM);
         }
@@ -145,7 +144,7 @@ pub fn unlock(cx: &CurrentTask<'_>, addr: UserAddr, private: bool) -> Result<u64
             (None, _) => 0,
             (Some(heir), more) => heir.task.tid.0.cast_unsigned() | if more.is_some() { WAITERS } else { 0 },
         };
-        if seams::atomic32(&mm, addr, Atomic32::CompareExchange { old: seen, new })? == seen {
+        if mm.atomic32(addr, Atomic32::CompareExchange { old: seen, new })? == seen {
             let heirs = if new == 0 { Vec::new() } else { take(&mut bucket, &key, 1, |w| w.pi) };
             drop(bucket);
             heirs.iter().for_each(|w| mark_woken(w));
@@ -161,12 +160,12 @@ pub fn unlock(cx: &CurrentTask<'_>, addr: UserAddr, private: bool) -> Result<u64
 pub fn pass_on(cx: &CurrentTask<'_>, addr: UserAddr, seen: u32) -> Result<bool, Errno> {
     let mm = cx.mm()?;
     for private in [true, false] {
-        let key = seams::futex_key(&mm, addr, private)?;
+        let key = mm.futex_key(addr, private)?;
         let mut bucket = cx.kernel().futexes.bucket(&key).lock();
         let mut waiting = bucket.iter().filter(|w| w.pi && w.key() == key);
         let (Some(heir), more) = (waiting.next(), waiting.next().is_some()) else { continue };
         let new = heir.task.tid.0.cast_unsigned() | OWNER_DIED | if more { WAITERS } else { 0 };
-        if seams::atomic32(&mm, addr, Atomic32::CompareExchange { old: seen, new })? != seen {
+        if mm.atomic32(addr, Atomic32::CompareExchange { old: seen, new })? != seen {
             return Ok(false);
         }
         let heirs = take(&mut bucket, &key, 1, |w| w.pi);

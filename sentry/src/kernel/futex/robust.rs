@@ -6,7 +6,6 @@ use abi::{Errno, UserAddr};
 use memory::copy::Atomic32;
 
 use crate::kernel::futex::{pi, wake_at};
-use crate::kernel::seams;
 use crate::kernel::task::CurrentTask;
 use crate::mm::Mm;
 
@@ -58,7 +57,7 @@ fn owner_died(cx: &CurrentTask<'_>, mm: &Arc<Mm>, addr: u64, is_pi: bool, pendin
     }
     let mine = cx.task.tid.0.cast_unsigned();
     loop {
-        let seen = seams::atomic32(mm, addr, Atomic32::Load)?;
+        let seen = mm.atomic32(addr, Atomic32::Load)?;
         if pending && !is_pi && seen & TID_MASK == 0 {
             // It died between unlocking and waking.
             wake_at(cx, addr, 1)?;
@@ -71,7 +70,7 @@ fn owner_died(cx: &CurrentTask<'_>, mm: &Arc<Mm>, addr: u64, is_pi: bool, pendin
             return Ok(());
         }
         let new = seen & WAITERS | OWNER_DIED;
-        if seams::atomic32(mm, addr, Atomic32::CompareExchange { old: seen, new })? == seen {
+        if mm.atomic32(addr, Atomic32::CompareExchange { old: seen, new })? == seen {
             if !is_pi && seen & WAITERS != 0 {
                 wake_at(cx, addr, 1)?;
             }

@@ -7,7 +7,6 @@ use memory::copy::Atomic32;
 
 use crate::kernel::futex::{Futexes, Waiter};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
-use crate::kernel::seams;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::WaitGuard;
 
@@ -43,10 +42,10 @@ impl FutexOp {
         let mm = cx.mm()?;
         for index in 0..self.words.len() {
             let word = self.words[index];
-            let key = seams::futex_key(&mm, word.addr, word.private)?;
+            let key = mm.futex_key(word.addr, word.private)?;
             let waiter = Waiter::new(cx, key, word.bitset, false);
             let mut bucket = self.kernel.futexes.bucket(&key).lock();
-            if seams::atomic32(&mm, word.addr, Atomic32::Load)? != word.value {
+            if mm.atomic32(word.addr, Atomic32::Load)? != word.value {
                 return Err(Errno::EAGAIN);
             }
             bucket.push_back(waiter.clone());

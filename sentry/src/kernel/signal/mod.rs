@@ -12,6 +12,8 @@ pub mod stop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use abi::{Errno, UserAddr};
+
 use crate::kernel::task::{CurrentTask, Task, flags};
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
@@ -221,21 +223,21 @@ impl AltStack {
 ///
 /// # Errors
 /// `EINVAL` for a wrong set size; `EFAULT`.
-pub fn set_call_mask(cx: &mut CurrentTask<'_>, set: abi::UserAddr, size: usize) -> Result<(), abi::Errno> {
+pub fn set_call_mask(cx: &mut CurrentTask<'_>, set: UserAddr, size: usize) -> Result<(), Errno> {
     if set.is_null() {
         return Ok(());
     }
     if size != 8 {
-        return Err(abi::Errno::EINVAL);
+        return Err(Errno::EINVAL);
     }
-    let unblockable = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
-    let mask = cx.mm()?.read_obj::<u64>(set)? & !unblockable;
-    let old = cx.task.signals.mask.swap(mask, Ordering::SeqCst);
-    cx.own.saved_sigmask.get_or_insert(old);
+    let mask = cx.mm()?.read_obj::<u64>(set)?;
+    set_temporary_mask(cx, mask);
     Ok(())
 }
 
 /// The task wrote to a pipe or socket without readers: SIGPIPE, to the thread.
 pub fn send_sigpipe(cx: &mut CurrentTask<'_>) {
-    cx.task.signals.pending.fetch_or(1 << (libc::SIGPIPE - 1), Ordering::SeqCst);
+    let info = SigInfo::user(libc::SIGPIPE, info::code::SI_USER, cx.task.group.tgid.0, cx.creds().uid[0]);
+    // A standard signal is never refused.
+    let _ = send_to_task(cx.task, info);
 }
