@@ -100,6 +100,9 @@ fn transfer(
         return Err(Errno::ESPIPE);
     }
     let cursor = cursor(cx)?;
+    if let Some(op) = file.ops.transfer_op(&file, &cursor, write) {
+        return op::start_boxed(cx, op);
+    }
     op::start(cx, TransferOp { file, cursor, write, offset })
 }
 
