@@ -12,3 +12,4 @@ pub mod rofs;
 pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod tty;

@@ -145,12 +145,15 @@ pub struct MasterFile {
 }
 
 impl MasterFile {
-    /// A new pty's master: what opening `/dev/ptmx` gives.
+    /// A new pty's master, opened by user `owner`: what opening `/dev/ptmx` gives.
     ///
     /// # Errors
     /// `ENOSPC` where there are too many.
-    pub fn open(kernel: &Arc<crate::kernel::Kernel>) -> Result<Self, Errno> {
-        Ok(MasterFile { tty: kernel.ptys.allocate(kernel)? })
+    pub fn open(kernel: &Arc<crate::kernel::Kernel>, owner: u32) -> Result<Self, Errno> {
+        let tty = kernel.ptys.allocate(kernel)?;
+        // Just made: nobody else can have set it.
+        let _ = tty.owner.set(owner);
+        Ok(MasterFile { tty })
     }
 }
 

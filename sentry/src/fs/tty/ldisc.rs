@@ -26,6 +26,12 @@ impl State {
         self.input.len() < LIMIT || (self.termios.l(flag::ICANON) && !self.input.has_line())
     }
 
+    /// Bytes that are taken for sure.
+    pub fn input_room(&self) -> usize {
+        // PARMRK may double each.
+        LIMIT.saturating_sub(self.input.len()) / if self.termios.i(flag::PARMRK) { 2 } else { 1 }
+    }
+
     /// Bytes arrive from the terminal; answers how many were taken.
     pub fn receive(&mut self, bytes: &[u8], fx: &mut Effects) -> usize {
         let mut taken = 0;
@@ -212,7 +218,8 @@ impl State {
         if self.input.unfinished() == 0 {
             return;
         }
-        if kill == Kill::Line && !(echo && termios.l(flag::ECHOK) && termios.l(flag::ECHOKE) && termios.l(flag::ECHOE)) {
+        if kill == Kill::Line && !(echo && termios.l(flag::ECHOK) && termios.l(flag::ECHOKE) && termios.l(flag::ECHOE))
+        {
             self.input.erase(self.input.unfinished());
             if echo {
                 self.finish_erasing();

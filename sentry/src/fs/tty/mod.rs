@@ -1,6 +1,8 @@
 //! Terminals: pseudo-terminal pairs with the N_TTY line discipline. See `README.md` here.
 
 pub mod console;
+pub mod device;
+pub mod devpts;
 mod file;
 mod input;
 mod ioctl;
@@ -9,10 +11,12 @@ mod ldisc;
 mod output;
 mod state;
 pub mod termios;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use abi::Errno;
 
@@ -20,7 +24,7 @@ use crate::fs::tty::state::{Effects, State, WinSize};
 use crate::kernel::Kernel;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
-use crate::vfs::{IoSink, IoSource};
+use crate::vfs::{Inode, IoSink, IoSource};
 
 pub use file::{MasterFile, SlaveFile};
 
@@ -36,6 +40,10 @@ pub struct Tty {
     me: Weak<Tty>,
     kernel: Weak<Kernel>,
     state: Mutex<State>,
+    /// Its inode in devpts, once looked up.
+    node: OnceLock<Arc<dyn Inode>>,
+    /// Who opened the master.
+    owner: OnceLock<u32>,
     /// Who waits for the slave's side.
     slave_queue: WaitQueue,
     /// Who waits for the master's side.
@@ -43,11 +51,14 @@ pub struct Tty {
 }
 
 /// All ptys of a kernel, by index.
-pub struct Ptys(Mutex<BTreeMap<u32, Arc<Tty>>>);
+pub struct Ptys {
+    open: Mutex<BTreeMap<u32, Arc<Tty>>>,
+    console: OnceLock<Arc<Tty>>,
+}
 
 impl Default for Ptys {
     fn default() -> Self {
-        Ptys(Mutex::new(Level::Leaf, BTreeMap::new()))
+        Ptys { open: Mutex::new(Level::Leaf, BTreeMap::new()), console: OnceLock::new() }
     }
 }
 
@@ -57,7 +68,7 @@ impl Ptys {
     /// # Errors
     /// `ENOSPC` at the limit.
     pub fn allocate(&self, kernel: &Arc<Kernel>) -> Result<Arc<Tty>, Errno> {
-        let mut ptys = self.0.lock();
+        let mut ptys = self.open.lock();
         let index = (0..PTY_LIMIT).find(|i| !ptys.contains_key(i)).ok_or(Errno::ENOSPC)?;
         let tty = Tty::new(index, Arc::downgrade(kernel));
         ptys.insert(index, tty.clone());
@@ -67,17 +78,28 @@ impl Ptys {
     /// The pty with this index.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<Arc<Tty>> {
-        self.0.lock().get(&index).cloned()
+        self.open.lock().get(&index).cloned()
     }
 
     /// The indices in use, ascending.
     #[must_use]
     pub fn indices(&self) -> Vec<u32> {
-        self.0.lock().keys().copied().collect()
+        self.open.lock().keys().copied().collect()
+    }
+
+    /// The pty behind `/dev/console`.
+    #[must_use]
+    pub fn console(&self) -> Option<Arc<Tty>> {
+        self.console.get().cloned()
+    }
+
+    fn set_console(&self, tty: &Arc<Tty>) {
+        // A kernel has one console, from its boot.
+        let _ = self.console.set(tty.clone());
     }
 
     fn remove(&self, index: u32) {
-        let removed = self.0.lock().remove(&index);
+        let removed = self.open.lock().remove(&index);
         drop(removed);
     }
 }
@@ -89,6 +111,8 @@ impl Tty {
             me: me.clone(),
             kernel,
             state: Mutex::new(Level::File, State::new()),
+            node: OnceLock::new(),
+            owner: OnceLock::new(),
             slave_queue: WaitQueue::new(),
             master_queue: WaitQueue::new(),
         })
@@ -110,6 +134,16 @@ impl Tty {
             self.master_queue.wake(fx.master);
         }
         answer
+    }
+
+    /// Its inode in devpts; `make` makes it at the first call.
+    fn node(&self, make: impl FnOnce() -> Arc<dyn Inode>) -> Arc<dyn Inode> {
+        self.node.get_or_init(make).clone()
+    }
+
+    /// Who opened the master, if that is known.
+    fn owner(&self) -> Option<u32> {
+        self.owner.get().copied()
     }
 
     /// The device number of the slave, `makedev(136, index)`.

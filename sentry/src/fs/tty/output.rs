@@ -73,6 +73,13 @@ impl Output {
         self.queue.append(&mut self.held);
     }
 
+    /// Sends a byte past all that waits unprocessed (XON and XOFF of TCXONC).
+    pub fn send(&mut self, c: u8) {
+        if self.queue.len() < CAPACITY + ECHO_ROOM {
+            self.queue.push_back(c);
+        }
+    }
+
     /// Writes what a program gives, as far as there is room; answers how many of its bytes were taken.
     pub fn write(&mut self, bytes: &[u8], termios: &Termios) -> usize {
         let mut taken = 0;

@@ -183,7 +183,11 @@ impl State {
         self.termios = new.normalised(&old);
         let new = self.termios;
         if (old.lflag ^ new.lflag) & (flag::ICANON | flag::EXTPROC) != 0 {
-            if new.l(flag::ICANON) { self.input.enter_lines() } else { self.input.leave_lines() }
+            if new.l(flag::ICANON) {
+                self.input.enter_lines()
+            } else {
+                self.input.leave_lines()
+            }
             self.erasing = false;
             self.literal = false;
         }

@@ -121,7 +121,9 @@ impl ReadOp {
                 None => break,
             }
         }
-        if terms.in_all == Some(0) || self.patience.as_ref().is_some_and(|p| cx.kernel().clock.monotonic() >= p.deadline) {
+        if terms.in_all == Some(0)
+            || self.patience.as_ref().is_some_and(|p| cx.kernel().clock.monotonic() >= p.deadline)
+        {
             return Ok(Some(self.cursor.done()));
         }
         if self.file.is_nonblocking() { Err(Errno::EAGAIN) } else { Ok(None) }
