@@ -21,6 +21,7 @@ pub mod process;
 pub mod read_write;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod trace;
 pub mod wait;
 
@@ -99,6 +100,7 @@ const FAMILIES: &[&[Syscall]] = &[
     read_write::TABLE,
     signal::TABLE,
     socket::TABLE,
+    splice::TABLE,
     wait::TABLE,
     // Keep one entry a line.
 ];
