@@ -9,6 +9,8 @@ pub mod pipe;
 pub mod proc;
 pub mod pseudo;
 pub mod rofs;
+pub mod signalfd;
 pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod tty;

@@ -246,7 +246,7 @@ pub fn wait_code(status: i32) -> (i32, i32) {
 
 fn settle(kernel: &crate::kernel::Kernel, group: &Arc<ThreadGroup>, after: Aftermath) {
     if let Some(sid) = after.session_leader {
-        session::leader_gone(kernel, sid);
+        session::leader_gone(kernel, sid, true);
     }
     for (task, info) in after.task_signals {
         // A full queue loses it, as in Linux.

@@ -75,6 +75,8 @@ pub struct Kernel {
     pub unix: crate::net::unix::address::UnixNames,
     /// The console, where there is one.
     pub console: OnceLock<Arc<dyn Console>>,
+    /// Pseudo-terminals.
+    pub ptys: crate::fs::tty::Ptys,
     /// Futex waiters.
     pub futexes: futex::Futexes,
     /// Controlling terminals.
@@ -109,6 +111,8 @@ pub struct Uts {
 pub trait Console: Send + Sync {
     /// The terminal outside has a new size.
     fn set_window_size(&self, rows: u16, cols: u16);
+    /// The sandbox has ended: what programs wrote last still goes out.
+    fn drain(&self) {}
 }
 
 struct Tick(std::sync::Weak<Kernel>);
@@ -150,6 +154,7 @@ impl Kernel {
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),
+                ptys: crate::fs::tty::Ptys::default(),
                 futexes: futex::Futexes::default(),
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),

@@ -96,3 +96,14 @@ pub fn start(cx: &mut CurrentTask<'_>, mut op: impl Op + 'static) -> SyscallResu
         Attempt::Pending => Ok(Flow::Block(Box::new(op))),
     }
 }
+
+/// [`start`] for an Op of a type that the caller does not know.
+///
+/// # Errors
+/// What the Op answers.
+pub fn start_boxed(cx: &mut CurrentTask<'_>, mut op: Box<dyn Op>) -> SyscallResult {
+    match op.attempt(cx) {
+        Attempt::Done(answer) => answer.map(Flow::Return),
+        Attempt::Pending => Ok(Flow::Block(op)),
+    }
+}

@@ -17,8 +17,8 @@ use crate::sync::{Level, Mutex};
 
 /// A terminal, as the process side sees it.
 pub trait Terminal: Send + Sync {
-    /// The session has let go of it (its leader died, or TIOCNOTTY).
-    fn disassociated(&self) {}
+    /// The session has let go of it: its leader died (`exiting`: files open now see a hang-up), or TIOCNOTTY.
+    fn disassociated(&self, _exiting: bool) {}
     /// Device number, for `/proc/PID/stat`.
     fn device(&self) -> u64;
     /// For downcasts by the terminal's own code.
@@ -91,11 +91,11 @@ pub fn controlling(task: &Task) -> Option<Arc<dyn Terminal>> {
 /// # Errors
 /// `EPERM` where the caller does not lead a session, has a terminal, or `terminal` is another session's (unless
 /// `force` and CAP_SYS_ADMIN, which steals it).
-pub fn acquire(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>, force: bool) -> Result<(), Errno> {
+pub fn acquire(task: &Task, terminal: &Arc<dyn Terminal>, force: bool) -> Result<(), Errno> {
     const CAP_SYS_ADMIN: u32 = 21;
-    let sessions = &cx.kernel().sessions;
-    let (sid, pgid) = (cx.task.group.sid(), cx.task.group.pgid());
-    if sid != cx.task.group.tgid.0 {
+    let sessions = &task.kernel.sessions;
+    let (sid, pgid) = (task.group.sid(), task.group.pgid());
+    if sid != task.group.tgid.0 {
         return Err(Errno::EPERM);
     }
     match sessions.terminal(sid) {
@@ -104,7 +104,7 @@ pub fn acquire(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>, force: bool) 
         None => {}
     }
     if let Some(other) = sessions.of_terminal(terminal) {
-        if !force || !cx.creds().has_cap(CAP_SYS_ADMIN) {
+        if !force || !task.creds().has_cap(CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let _ = sessions.detach(other);
@@ -121,16 +121,16 @@ pub fn release(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>) -> Result<(),
     let mine = controlling(cx.task).filter(|t| same(t, terminal)).ok_or(Errno::ENOTTY)?;
     drop(mine);
     if cx.task.group.sid() == cx.task.group.tgid.0 {
-        leader_gone(cx.kernel(), cx.task.group.sid());
+        leader_gone(cx.kernel(), cx.task.group.sid(), false);
     }
     Ok(())
 }
 
 /// A session leader has died or given its terminal up.
-pub fn leader_gone(kernel: &Kernel, sid: i32) {
+pub fn leader_gone(kernel: &Kernel, sid: i32, exiting: bool) {
     if let Some(control) = kernel.sessions.detach(sid) {
         hang_up(kernel, control.foreground);
-        control.terminal.disassociated();
+        control.terminal.disassociated(exiting);
     }
 }
 
@@ -149,7 +149,7 @@ pub fn terminal_hung_up(kernel: &Kernel, terminal: &Arc<dyn Terminal>) {
             let _ = crate::kernel::signal::send_to_group(&leader, SigInfo::kernel(signo));
         }
     }
-    leader_gone(kernel, sid);
+    leader_gone(kernel, sid, false);
 }
 
 /// TIOCSPGRP.

@@ -6,8 +6,9 @@ use abi::{Errno, Timespec, UserAddr};
 
 use crate::fs::eventfd::EventFd;
 use crate::fs::pipe;
+use crate::fs::signalfd::SignalFd;
 use crate::fs::timerfd::{TimerFd, TimerFdFile};
-use crate::kernel::op::{SyscallResult, ok};
+use crate::kernel::op::{SyscallResult, ok, ret};
 use crate::kernel::task::CurrentTask;
 use crate::syscall_table;
 use crate::syscalls::fd::{install, install_pair};
@@ -15,10 +16,12 @@ use crate::vfs::{FdNum, OpenFlags};
 
 syscall_table! {
     22 pipe(fds: UserAddr);
+    282 signalfd(fd: FdNum, mask: UserAddr, size: usize);
     283 timerfd_create(clockid: i32, flags: u32);
     284 eventfd(initval: u32);
     286 timerfd_settime(fd: FdNum, flags: u32, new: UserAddr, old: UserAddr);
     287 timerfd_gettime(fd: FdNum, value: UserAddr);
+    289 signalfd4(fd: FdNum, mask: UserAddr, size: usize, flags: u32) Partial("ready when the process that made it has a signal");
     290 eventfd2(initval: u32, flags: u32);
     293 pipe2(fds: UserAddr, flags: u32);
 }
@@ -49,6 +52,28 @@ fn eventfd2(cx: &mut CurrentTask<'_>, initval: u32, flags: u32) -> SyscallResult
     }
     let file = EventFd::open(u64::from(initval), flags & SEMAPHORE != 0, open.difference(OpenFlags::CLOEXEC));
     install(cx, file, open)
+}
+
+fn signalfd(cx: &mut CurrentTask<'_>, fd: FdNum, mask: UserAddr, size: usize) -> SyscallResult {
+    signalfd4(cx, fd, mask, size, 0)
+}
+
+fn signalfd4(cx: &mut CurrentTask<'_>, fd: FdNum, mask: UserAddr, size: usize, flags: u32) -> SyscallResult {
+    if size != 8 {
+        return Err(Errno::EINVAL);
+    }
+    let wanted: u64 = cx.mm()?.read_obj(mask)?;
+    let flags = OpenFlags::from_bits_retain(flags);
+    if !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    if fd.0 == -1 {
+        let file = SignalFd::open(cx.task, wanted, flags.difference(OpenFlags::CLOEXEC));
+        return install(cx, file, flags);
+    }
+    let file = cx.fds()?.get(fd)?;
+    file.ops.as_any().downcast_ref::<SignalFd>().ok_or(Errno::EINVAL)?.set_wanted(wanted);
+    ret(fd.0)
 }
 
 fn timerfd_create(cx: &mut CurrentTask<'_>, clockid: i32, flags: u32) -> SyscallResult {

@@ -22,8 +22,8 @@ syscall_table! {
 
 /// RLIMIT_NOFILE of the task.
 #[must_use]
-pub fn nofile(_cx: &CurrentTask<'_>) -> u64 {
-    crate::vfs::fd_table::NR_OPEN
+pub fn nofile(cx: &CurrentTask<'_>) -> u64 {
+    cx.task.group.limit(crate::kernel::limits::resource::NOFILE)
 }
 
 /// Opens `file` at the lowest free descriptor; O_CLOEXEC in `flags` counts.

@@ -28,6 +28,7 @@ pub mod sched;
 pub mod session;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod time;
 pub mod trace;
 pub mod wait;
@@ -115,6 +116,7 @@ const FAMILIES: &[&[Syscall]] = &[
     signal::TABLE,
     socket::TABLE,
     time::TABLE,
+    splice::TABLE,
     wait::TABLE,
     // Keep one entry a line.
 ];

@@ -20,6 +20,8 @@ syscall_table! {
     20 writev(fd: FdNum, iov: UserAddr, count: usize);
     295 preadv(fd: FdNum, iov: UserAddr, count: usize, offset: i64);
     296 pwritev(fd: FdNum, iov: UserAddr, count: usize, offset: i64);
+    327 preadv2(fd: FdNum, iov: UserAddr, count: usize, offset: i64, _high: u64, flags: u32);
+    328 pwritev2(fd: FdNum, iov: UserAddr, count: usize, offset: i64, _high: u64, flags: u32);
 }
 
 /// A read or write that may wait.
@@ -29,9 +31,15 @@ struct TransferOp {
     write: bool,
     /// A position of its own (`pread`), or the description's.
     offset: Option<u64>,
+    /// RWF_NOWAIT: as if O_NONBLOCK were set.
+    nowait: bool,
 }
 
 impl TransferOp {
+    fn waits(&self) -> bool {
+        !self.nowait && !self.file.is_nonblocking() && self.file.ops.can_wait()
+    }
+
     fn transfer(&mut self, cx: &mut CurrentTask<'_>) -> Result<usize, Errno> {
         let mm = cx.mm()?;
         let file = &self.file;
@@ -45,7 +53,7 @@ impl TransferOp {
 
     /// A blocking write goes on until all is written; a read answers with what it got.
     fn wants_more(&self) -> bool {
-        self.write && self.cursor.remaining() > 0 && self.file.ops.can_wait() && !self.file.is_nonblocking()
+        self.write && self.cursor.remaining() > 0 && self.waits()
     }
 }
 
@@ -55,9 +63,7 @@ impl Op for TransferOp {
             match self.transfer(cx) {
                 Ok(n) if n > 0 && self.wants_more() => {}
                 Ok(_) => return Attempt::Done(Ok(self.cursor.done() as u64)),
-                Err(Errno::EAGAIN) if !self.file.is_nonblocking() && self.file.ops.can_wait() => {
-                    return Attempt::Pending;
-                }
+                Err(Errno::EAGAIN) if self.waits() => return Attempt::Pending,
                 Err(_) if self.cursor.done() > 0 => return Attempt::Done(Ok(self.cursor.done() as u64)),
                 Err(errno) => {
                     if errno == Errno::EPIPE {
@@ -100,7 +106,101 @@ fn transfer(
         return Err(Errno::ESPIPE);
     }
     let cursor = cursor(cx)?;
-    op::start(cx, TransferOp { file, cursor, write, offset })
+    start(cx, file, cursor, write, offset, false)
+}
+
+/// Begins a transfer whose arguments have been checked.
+///
+/// # Errors
+/// What the file says.
+pub(super) fn start(
+    cx: &mut CurrentTask<'_>,
+    file: Arc<FileDescription>,
+    cursor: IoCursor,
+    write: bool,
+    offset: Option<u64>,
+    nowait: bool,
+) -> SyscallResult {
+    if let Some(op) = file.ops.transfer_op(&file, &cursor, write) {
+        return if nowait { Err(Errno::EOPNOTSUPP) } else { op::start_boxed(cx, op) };
+    }
+    op::start(cx, TransferOp { file, cursor, write, offset, nowait })
+}
+
+/// Flags of preadv2 and pwritev2.
+mod rwf {
+    pub const HIPRI: u32 = 1;
+    pub const DSYNC: u32 = 2;
+    pub const SYNC: u32 = 4;
+    pub const NOWAIT: u32 = 8;
+    pub const APPEND: u32 = 16;
+}
+
+/// preadv2 and pwritev2: offset -1 is the file's own position.
+fn transfer_flags(
+    cx: &mut CurrentTask<'_>,
+    fd: FdNum,
+    (iov, count): (UserAddr, usize),
+    write: bool,
+    offset: i64,
+    flags: u32,
+) -> SyscallResult {
+    let file = cx.fds()?.get(fd)?;
+    if !(if write { file.flags().writable() } else { file.flags().readable() }) {
+        return Err(Errno::EBADF);
+    }
+    if offset < -1 {
+        return Err(Errno::EINVAL);
+    }
+    if offset != -1 && !file.ops.is_seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    let cursor = IoCursor::from_guest(&*cx.mm()?, iov, count)?;
+    let known = rwf::HIPRI | rwf::DSYNC | rwf::SYNC | rwf::NOWAIT | if write { rwf::APPEND } else { 0 };
+    if flags & !known != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut offset = u64::try_from(offset).ok();
+    if flags & rwf::APPEND != 0
+        && let Some(end) = file.ops.append_end()
+    {
+        // The position given does not count; the file's own moves only where it was asked for.
+        if offset.is_none() {
+            *file.offset.lock() = end;
+        } else {
+            offset = Some(end);
+        }
+    }
+    let synced = (write && flags & (rwf::DSYNC | rwf::SYNC) != 0).then(|| file.clone());
+    let flow = start(cx, file, cursor, write, offset, flags & rwf::NOWAIT != 0)?;
+    if let Some(file) = synced.filter(|f| f.ops.is_seekable()) {
+        file.ops.sync(&file)?;
+    }
+    Ok(flow)
+}
+
+fn preadv2(
+    cx: &mut CurrentTask<'_>,
+    fd: FdNum,
+    iov: UserAddr,
+    count: usize,
+    offset: i64,
+    _high: u64,
+    flags: u32,
+) -> SyscallResult {
+    transfer_flags(cx, fd, (iov, count), false, offset, flags)
+}
+
+fn pwritev2(
+    cx: &mut CurrentTask<'_>,
+    fd: FdNum,
+    iov: UserAddr,
+    count: usize,
+    offset: i64,
+    _high: u64,
+    flags: u32,
+) -> SyscallResult {
+    transfer_flags(cx, fd, (iov, count), true, offset, flags)
 }
 
 fn read(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: usize) -> SyscallResult {

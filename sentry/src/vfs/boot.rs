@@ -7,7 +7,7 @@ use abi::Errno;
 
 use crate::fs::rofs::{OpenError, RofsFs};
 use crate::fs::tmpfs::{Limits, TmpFs};
-use crate::fs::{dev, proc, sys};
+use crate::fs::{dev, proc, sys, tty};
 use crate::kernel::Kernel;
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::FileType;
@@ -64,11 +64,18 @@ fn mount_kernel_trees(kernel: &Arc<Kernel>, caller: &Caller<'_>) -> Result<(), B
     let tmpfs = |name: &'static str, source: &[u8], perm| {
         TmpFs::mount(vfs, &kernel.memory, name, source, (perm, 0, 0), Limits::default())
     };
+    tty::device::register(kernel);
     mount_at(caller, b"/proc", proc::mount(kernel), guarded)?;
     mount_at(caller, b"/sys", sys::mount(kernel), guarded)?;
     let dev_flags = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RELATIME;
     let dev = mount_at(caller, b"/dev", tmpfs("tmpfs", b"tmpfs", 0o755), dev_flags)?;
     dev::populate(caller, &dev.root_path()).map_err(failed(b"/dev"))?;
+    mount_at(
+        caller,
+        b"/dev/pts",
+        tty::devpts::mount(kernel),
+        MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RELATIME,
+    )?;
     mount_at(caller, b"/dev/shm", tmpfs("tmpfs", b"shm", 0o1777), guarded)?;
     Ok(())
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, UserAddr};
 
-use crate::kernel::op::SyscallResult;
+use crate::kernel::op::{Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::mm::mappable::Mappable;
 use crate::sync::{Level, Mutex};
 use crate::vfs::inode::{Attr, Inode};
-use crate::vfs::io::{IoSink, IoSource};
+use crate::vfs::io::{IoCursor, IoSink, IoSource};
 use crate::vfs::path::PathRef;
 
 bitflags::bitflags! {
@@ -132,6 +132,12 @@ pub trait FileOps: Send + Sync {
     /// Whether it has a position (`lseek`, `pread`); streams do not (`ESPIPE`).
     fn is_seekable(&self) -> bool {
         false
+    }
+
+    /// The call itself, where a read or write of a program waits for more than readiness: terminals have job control,
+    /// VMIN and VTIME. `None`: the usual retry on [`FileOps::wait_queue`].
+    fn transfer_op(&self, _file: &Arc<FileDescription>, _cursor: &IoCursor, _write: bool) -> Option<Box<dyn Op>> {
+        None
     }
 
     /// Whether reads and writes can wait, so that the caller's Op is worth its while.

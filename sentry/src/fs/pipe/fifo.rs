@@ -14,9 +14,6 @@ use crate::sync::{Level, Mutex};
 use crate::vfs::path::PathRef;
 use crate::vfs::{FileDescription, Inode, InodeKey, OpenFlags};
 
-/// Most descriptors of a process, until rlimits say otherwise.
-const NOFILE: u64 = 1 << 20;
-
 /// The pipes of FIFO inodes that are open somewhere.
 pub struct Fifos {
     open: Mutex<HashMap<InodeKey, Weak<Pipe>>>,
@@ -88,7 +85,8 @@ impl Op for OpenOp {
             return Attempt::Pending;
         }
         let cloexec = self.flags.contains(OpenFlags::CLOEXEC);
-        let installed = cx.fds().and_then(|fds| fds.install(self.file.clone(), cloexec, 0, NOFILE));
+        let installed =
+            cx.fds().and_then(|fds| fds.install(self.file.clone(), cloexec, 0, crate::syscalls::fd::nofile(cx)));
         Attempt::Done(installed.map(|fd| u64::from(fd.0.cast_unsigned())))
     }
 

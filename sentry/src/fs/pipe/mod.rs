@@ -62,6 +62,32 @@ impl Pipe {
         PipeEnd { pipe: self.clone(), read, write }
     }
 
+    /// Bytes that fit now, and how many readers there are.
+    #[must_use]
+    pub fn room(&self) -> (usize, u32) {
+        let state = self.state.lock();
+        (state.buffer.room(), state.readers)
+    }
+
+    /// The first `max` bytes, left in the pipe, and how many writers there are.
+    #[must_use]
+    pub fn peek(&self, max: usize) -> (Vec<u8>, u32) {
+        let state = self.state.lock();
+        (state.buffer.peek(max), state.writers)
+    }
+
+    /// Puts bytes back at the front that were read and could not be used.
+    pub fn unread(&self, bytes: &[u8]) {
+        self.state.lock().buffer.unread(bytes);
+        self.queue.wake(Events::READABLE);
+    }
+
+    /// Adds bytes whatever the room, where they would be lost otherwise.
+    pub fn force(&self, bytes: &[u8]) {
+        self.state.lock().buffer.force(bytes);
+        self.queue.wake(Events::READABLE);
+    }
+
     /// Bytes that wait to be read.
     #[must_use]
     pub fn len(&self) -> usize {
