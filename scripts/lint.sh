@@ -9,5 +9,5 @@ say "structure"
 scripts/check-structure || status=1
 scripts/test-structure || status=1
 say "clippy"
-cargo clippy --workspace --all-targets --locked || status=1
+cargo clippy --workspace --all-targets --locked -- -D warnings || status=1
 exit $status

@@ -50,8 +50,7 @@ need_root() {
     export NANOVISOR_NO_KVM=1
 }
 
-# Integration joins when the first guest programs run to their end; by name it runs now.
-[[ $# -gt 0 ]] || set -- lint unit emulated
+[[ $# -gt 0 ]] || set -- lint unit integration emulated
 for name in "$@"; do
     case "$name" in
     lint | unit | emulated) step "$name" "$name" ;;

@@ -158,12 +158,13 @@ fn sleeping(image: &Path) -> (std::process::Child, i32) {
     let mut command = nanovisor();
     command.args(["do", "--platform", "ptrace", "--no-tty", "--image"]).arg(image);
     let child = command.args(["--", "/bin/busybox", "sleep", "60"]).stderr(Stdio::piped()).spawn().unwrap();
-    loop {
+    let sandbox = loop {
         if let [sandbox] = children(child.id())[..] {
-            return (child, sandbox);
+            break sandbox;
         }
         std::thread::yield_now();
-    }
+    };
+    (child, sandbox)
 }
 
 #[test]

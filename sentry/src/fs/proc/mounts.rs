@@ -49,8 +49,11 @@ fn super_options(mount: &Mount) -> String {
     if mount.sb.options.is_empty() { mode.to_owned() } else { format!("{mode},{}", mount.sb.options) }
 }
 
-/// The mounts a task can see, with where they lie from its root.
-fn visible(task: &Arc<Task>) -> Result<Vec<(Arc<Mount>, Vec<u8>)>, Errno> {
+/// A mount and where it lies from a task's root.
+type Placed = (Arc<Mount>, Vec<u8>);
+
+/// The mounts a task can see.
+fn visible(task: &Arc<Task>) -> Result<Vec<Placed>, Errno> {
     let root: PathRef = {
         let fs = task.fs().ok_or(Errno::ENOENT)?;
         let state = fs.state.lock();

@@ -62,7 +62,7 @@ impl Input {
     }
 
     /// Byte `index` of the line being edited, from its end.
-    pub fn from_end(&self, index: usize) -> Option<u8> {
+    pub fn nth_back(&self, index: usize) -> Option<u8> {
         if index >= self.unfinished() {
             return None;
         }

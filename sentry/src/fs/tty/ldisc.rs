@@ -39,7 +39,7 @@ impl State {
             if !self.takes_input() {
                 break;
             }
-            if self.input.len() >= LIMIT + 1 {
+            if self.input.len() > LIMIT {
                 self.input.erase(1);
             }
             self.receive_one(*c, fx);
@@ -257,10 +257,10 @@ impl State {
     fn last_character(&self) -> Option<Vec<u8>> {
         let mut n = 0;
         loop {
-            let c = self.input.from_end(n)?;
+            let c = self.input.nth_back(n)?;
             n += 1;
             if !is_continuation(c, &self.termios) {
-                return Some((0..n).rev().filter_map(|i| self.input.from_end(i)).collect());
+                return Some((0..n).rev().filter_map(|i| self.input.nth_back(i)).collect());
             }
         }
     }
@@ -296,7 +296,7 @@ impl State {
     fn columns_before_tab(&self) -> (usize, bool) {
         let mut columns = 0;
         let mut index = 0;
-        while let Some(c) = self.input.from_end(index) {
+        while let Some(c) = self.input.nth_back(index) {
             if c == b'\t' {
                 return (columns, true);
             }
