@@ -79,7 +79,9 @@ fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce()
 
 fn stdio(taken: &mut Taken) -> Result<Stdio> {
     match (taken.fd(Role::Console), taken.config.console) {
-        (Some(fd), Some(size)) => Ok(Stdio::Console { fd, size: (size.rows, size.cols) }),
+        (Some(fd), Some(size)) => {
+            Ok(Stdio::Console { fd, size: (size.rows, size.cols), stderr: taken.fd(Role::Stderr) })
+        }
         _ => Ok(Stdio::Host([taken.need(Role::Stdin)?, taken.need(Role::Stdout)?, taken.need(Role::Stderr)?])),
     }
 }

@@ -14,15 +14,16 @@ use platform::{ArchState, Platform};
 use crate::boot::control::Requests;
 use crate::boot::start::StartOp;
 use crate::fs::host::HostFile;
+use crate::fs::tty::console::Console;
 use crate::kernel::creds::Creds;
 use crate::kernel::signal::TaskSignals;
 use crate::kernel::task::{Task, TaskShared, Waiting};
 use crate::kernel::thread_group::ThreadGroup;
-use crate::kernel::{Kernel, Options, worker};
+use crate::kernel::{self, Kernel, Options, worker};
 use crate::mm::Mm;
 use crate::vfs::fd_table::NR_OPEN;
 use crate::vfs::path::PathRef;
-use crate::vfs::{FdTable, FsContext};
+use crate::vfs::{Caller, FdTable, FsContext};
 
 /// Everything a sandbox starts with. The runtime fills it; nothing is opened by path after this.
 pub struct Config {
@@ -66,6 +67,8 @@ pub enum Stdio {
         fd: OwnedFd,
         /// Rows and columns.
         size: (u16, u16),
+        /// Where standard error leads elsewhere.
+        stderr: Option<OwnedFd>,
     },
 }
 
@@ -119,35 +122,61 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
         Ok(root) => root,
         Err(e) => return Ok(ExitStatus::NotStarted(Errno::EUCLEAN, e.to_string())),
     };
-    let fds = standard_streams(&kernel, config.stdio)?;
+    let (fds, console) = standard_streams(&kernel, &root, config.stdio)?;
     let start = StartOp { args: config.args, env: config.env, cwd: config.cwd, user: config.user };
     let init = first_task(&kernel, root, fds, start)?;
+    if let Some(console) = &console {
+        console.control(&init).map_err(host)?;
+    }
     let requests = config.control.map(|source| Requests::serve(&kernel, source)).transpose()?;
     (config.seal)()?;
     kernel.start_task(&init);
     drop(init);
-    run_workers(&kernel)?;
+    let ran = run_workers(&kernel);
+    if let Some(console) = console {
+        kernel::Console::drain(&*console);
+    }
+    ran?;
     drop(requests);
     Ok(kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned())))
 }
 
-fn standard_streams(kernel: &Arc<Kernel>, stdio: Stdio) -> std::io::Result<FdTable> {
+fn host(e: Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(e.raw())
+}
+
+fn standard_streams(
+    kernel: &Arc<Kernel>,
+    root: &PathRef,
+    stdio: Stdio,
+) -> std::io::Result<(FdTable, Option<Arc<Console>>)> {
     let fds = FdTable::new();
-    let streams = match stdio {
-        Stdio::Host(streams) => streams,
-        // Until there are terminals inside, the console's stream serves as all three.
-        Stdio::Console { fd, .. } => [fd.try_clone()?, fd.try_clone()?, fd],
+    let install = |file| fds.install(file, false, 0, NR_OPEN).map_err(host);
+    let console = match stdio {
+        Stdio::Host(streams) => {
+            for fd in streams {
+                install(HostFile::open(&kernel.reactor, fd)?)?;
+            }
+            None
+        }
+        Stdio::Console { fd, size, stderr } => {
+            let console = Console::start(kernel, fd, size)?;
+            // One open file behind all three, as login(1) and sshd leave it.
+            let terminal = console.open(&Caller::kernel(&kernel.vfs, root.clone())).map_err(host)?;
+            install(terminal.clone())?;
+            install(terminal.clone())?;
+            install(match stderr {
+                Some(fd) => HostFile::open(&kernel.reactor, fd)?,
+                None => terminal,
+            })?;
+            Some(console)
+        }
     };
-    for fd in streams {
-        let file = HostFile::open(&kernel.reactor, fd)?;
-        fds.install(file, false, 0, NR_OPEN).map_err(|e| std::io::Error::from_raw_os_error(e.raw()))?;
-    }
-    Ok(fds)
+    Ok((fds, console))
 }
 
 /// Process 1: its first act is [`StartOp`].
 fn first_task(kernel: &Arc<Kernel>, root: PathRef, fds: FdTable, start: StartOp) -> std::io::Result<Arc<Task>> {
-    let host = |e: Errno| std::io::Error::from_raw_os_error(e.raw());
     let tid = kernel.pids.allocate().ok_or_else(|| host(Errno::EAGAIN))?;
     let group = ThreadGroup::new(tid);
     {

@@ -200,13 +200,15 @@ pub fn check_access(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>, signo: i
 }
 
 /// Whether `members`, a process group, has no parent outside it in its session: no shell to continue it.
+///
+/// Linux leaves its global init out of the parents. Our first process is a container's init, as likely a shell as not.
 fn orphaned(members: &[Arc<ThreadGroup>]) -> bool {
     !members.iter().any(|member| {
         let (parent, pgid, sid, dead) = {
             let state = member.state.lock();
             (state.parent.upgrade(), state.pgid, state.sid, state.zombie.is_some())
         };
-        let Some(parent) = parent.filter(|p| !dead && p.tgid != Tid(1)) else { return false };
+        let Some(parent) = parent.filter(|_| !dead) else { return false };
         let state = parent.state.lock();
         state.pgid != pgid && state.sid == sid
     })

@@ -17,7 +17,7 @@ use crate::kernel::reactor::HostWatch;
 use crate::kernel::task::Task;
 use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
 use crate::sync::{Level, Mutex};
-use crate::vfs::{FileDescription, IoSource, OpenFlags};
+use crate::vfs::{Caller, FileDescription, IoSource, OpenFlags};
 
 /// Bytes to or from the host at once: what a terminal that is ready surely takes.
 const CHUNK: usize = 1024;
@@ -89,6 +89,8 @@ impl Console {
             console.tty.master_queue.enlist(Events::all(), waker),
         ];
         *console.guards.lock() = guards;
+        // A kernel has one console, from its boot.
+        let _ = kernel.console.set(console.clone());
         console.run();
         Ok(console)
     }
@@ -97,8 +99,8 @@ impl Console {
     ///
     /// # Errors
     /// As [`SlaveFile::open`].
-    pub fn open(&self) -> Result<Arc<FileDescription>, abi::Errno> {
-        SlaveFile::description(&self.tty, true, OpenFlags::RDWR)
+    pub fn open(&self, caller: &Caller<'_>) -> Result<Arc<FileDescription>, abi::Errno> {
+        SlaveFile::description(caller, &self.tty, true, OpenFlags::RDWR)
     }
 
     /// Makes it the controlling terminal of `task`'s session, which it must lead.

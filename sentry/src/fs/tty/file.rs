@@ -10,7 +10,8 @@ use crate::fs::tty::{Tty, ioctl};
 use crate::kernel::op::{Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
-use crate::vfs::{Attr, FileDescription, FileOps, FileType, InodeKey, IoCursor, IoSink, IoSource, OpenFlags};
+use crate::vfs::walk::{Resolve, Walk};
+use crate::vfs::{Attr, Caller, FileDescription, FileOps, FileType, InodeKey, IoCursor, IoSink, IoSource, OpenFlags};
 
 /// Device number of the devpts file system, as `stat` shows it.
 pub const DEVPTS_DEV: u64 = 0x15;
@@ -43,12 +44,27 @@ impl SlaveFile {
         Ok(SlaveFile { tty: tty.clone(), hangups })
     }
 
-    /// Opens the slave side as a file without a place in the tree (TIOCGPTPEER, consoles).
+    /// Opens the slave side not by its name (TIOCGPTPEER, consoles). Its place is its name's, where `root` has it, so
+    /// that ttyname(3) finds it.
     ///
     /// # Errors
     /// As [`SlaveFile::open`].
-    pub fn description(tty: &Arc<Tty>, privileged: bool, flags: OpenFlags) -> Result<Arc<FileDescription>, Errno> {
-        Ok(FileDescription::anonymous(Arc::new(Self::open(tty, privileged)?), flags))
+    pub fn description(
+        caller: &Caller<'_>,
+        tty: &Arc<Tty>,
+        privileged: bool,
+        flags: OpenFlags,
+    ) -> Result<Arc<FileDescription>, Errno> {
+        let ops = Arc::new(Self::open(tty, privileged)?);
+        let name = format!("/dev/pts/{}", tty.index);
+        let place = Walk::new(caller, caller.root.clone(), Resolve::empty()).path(name.as_bytes(), false);
+        Ok(match place.ok().filter(|p| p.inode().attr().rdev == tty.device()) {
+            Some(place) => {
+                let inode = place.inode().clone();
+                FileDescription::new(ops, flags, Some(place), Some(inode))
+            }
+            None => FileDescription::anonymous(ops, flags),
+        })
     }
 
     /// Whether the terminal has hung up since this was opened.

@@ -11,7 +11,7 @@ use crate::fs::tty::{SlaveFile, Tty, job};
 use crate::kernel::op::{SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::Events;
-use crate::vfs::{FileDescription, OpenFlags};
+use crate::vfs::{Caller, FileDescription, OpenFlags};
 
 /// Numbers that `libc` does not have for every target.
 mod cmd {
@@ -206,7 +206,7 @@ fn flow(cx: &CurrentTask<'_>, tty: &Arc<Tty>, arg: UserAddr) -> SyscallResult {
 /// TIOCGPTPEER: the slave, as a descriptor, whatever /dev/pts shows.
 fn open_peer(cx: &mut CurrentTask<'_>, tty: &Arc<Tty>, arg: UserAddr) -> SyscallResult {
     let flags = OpenFlags::from_bits_truncate((arg.0 & 0xffff_ffff) as u32);
-    let file = SlaveFile::description(tty, cx.creds().has_cap(CAP_SYS_ADMIN), flags)?;
+    let file = SlaveFile::description(&Caller::of(cx.task)?, tty, cx.creds().has_cap(CAP_SYS_ADMIN), flags)?;
     if !flags.contains(OpenFlags::NOCTTY) && flags.readable() {
         // As open(2) does; that it does not become the controlling terminal is no error.
         let _ = job::acquire(cx.task, tty, false);
