@@ -43,6 +43,8 @@ pub enum Level {
     TaskShared,
     /// Descriptor table.
     FdTable,
+    /// Advisory file locks.
+    FileLocks,
     /// Signal queues and handlers.
     Signals,
     /// A process's timers.

@@ -53,13 +53,13 @@ __attribute__((unused)) static int t_failed;
     } while (0)
 
 // Runs a statement in a child and prints how the child ended.
-#define IN_CHILD(name, body)                                                     \
+#define IN_CHILD(name, ...)                                                      \
     do {                                                                         \
         fflush(stdout);                                                          \
         pid_t t_pid = fork();                                                    \
         if (t_pid < 0) DIE("fork");                                              \
         if (t_pid == 0) {                                                        \
-            body;                                                                \
+            __VA_ARGS__;                                                          \
             fflush(stdout);                                                      \
             _exit(0);                                                            \
         }                                                                        \

@@ -254,8 +254,9 @@ fn close_on_exec(cx: &mut CurrentTask<'_>) {
         drop(old);
         new
     };
-    for file in fds.iter().flat_map(|t| t.remove_range(0, u32::MAX, |cloexec| cloexec)) {
-        file.ops.flush(cx, &file);
+    let Some(fds) = fds else { return };
+    for file in fds.remove_range(0, u32::MAX, |cloexec| cloexec) {
+        crate::syscalls::fd::closed(cx, &fds, file);
     }
 }
 

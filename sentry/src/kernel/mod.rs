@@ -69,6 +69,8 @@ pub struct Kernel {
     pub devices: crate::fs::dev::DeviceRegistry,
     /// hostname and domainname.
     pub uts: Mutex<Uts>,
+    /// Advisory file locks.
+    pub file_locks: Arc<crate::vfs::locks::FileLocks>,
     /// Open FIFOs.
     pub fifos: crate::fs::pipe::fifo::Fifos,
     /// Bound Unix sockets.
@@ -151,6 +153,7 @@ impl Kernel {
                 devices: crate::fs::dev::DeviceRegistry::default(),
                 vdso: Vdso::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
+                file_locks: Arc::default(),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),

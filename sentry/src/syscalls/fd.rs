@@ -8,7 +8,7 @@ use crate::fs::pipe::PipeEnd;
 use crate::kernel::op::{SyscallResult, ok, ret};
 use crate::kernel::task::CurrentTask;
 use crate::syscall_table;
-use crate::vfs::{FdNum, FileDescription, OpenFlags};
+use crate::vfs::{FdNum, FdTable, FileDescription, OpenFlags};
 
 syscall_table! {
     3 close(fd: FdNum);
@@ -60,14 +60,16 @@ pub fn install_pair(
 }
 
 /// What closing a descriptor does to its file, beyond dropping the reference.
-pub fn closed(cx: &CurrentTask<'_>, file: Arc<FileDescription>) {
+pub fn closed(cx: &CurrentTask<'_>, fds: &FdTable, file: Arc<FileDescription>) {
     file.ops.flush(cx, &file);
+    fds.lock_owner.closed(&file);
     drop(file);
 }
 
 fn close(cx: &mut CurrentTask<'_>, fd: FdNum) -> SyscallResult {
-    let file = cx.fds()?.remove(fd)?;
-    closed(cx, file);
+    let fds = cx.fds()?;
+    let file = fds.remove(fd)?;
+    closed(cx, &fds, file);
     ok()
 }
 
@@ -80,7 +82,7 @@ fn dup_to(cx: &mut CurrentTask<'_>, old: FdNum, new: FdNum, cloexec: bool) -> Sy
     let fds = cx.fds()?;
     let file = fds.get(old)?;
     if let Some(replaced) = fds.install_at(new, file, cloexec, nofile(cx))? {
-        closed(cx, replaced);
+        closed(cx, &fds, replaced);
     }
     ret(new.0)
 }
@@ -120,7 +122,7 @@ fn close_range(cx: &mut CurrentTask<'_>, first: u32, last: u32, flags: u32) -> S
         }
         return ok();
     }
-    fds.remove_range(first, last, |_| true).into_iter().for_each(|file| closed(cx, file));
+    fds.remove_range(first, last, |_| true).into_iter().for_each(|file| closed(cx, &fds, file));
     ok()
 }
 
@@ -153,6 +155,9 @@ fn fcntl(cx: &mut CurrentTask<'_>, fd: FdNum, cmd: i32, arg: u64) -> SyscallResu
             let size = usize::try_from(arg).map_err(|_| Errno::EINVAL)?;
             const CAP_SYS_RESOURCE: u32 = 24;
             ret(pipe_of(&file)?.pipe().set_capacity(size, cx.creds().has_cap(CAP_SYS_RESOURCE))?)
+        }
+        libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+            super::fs_lock::record_lock(cx, (fd, file), cmd, UserAddr(arg))
         }
         _ => Err(Errno::EINVAL),
     }

@@ -13,6 +13,7 @@ pub mod fd;
 pub mod fs_at;
 pub mod fs_attr;
 pub mod fs_dir;
+pub mod fs_lock;
 pub mod fs_open;
 pub mod fs_stat;
 pub mod fs_xattr;
@@ -100,6 +101,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fd::TABLE,
     fs_attr::TABLE,
     fs_dir::TABLE,
+    fs_lock::TABLE,
     fs_open::TABLE,
     fs_stat::TABLE,
     fs_xattr::TABLE,

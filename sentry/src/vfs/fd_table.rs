@@ -6,6 +6,7 @@ use abi::Errno;
 
 use crate::sync::{Level, Mutex};
 use crate::vfs::file::FileDescription;
+use crate::vfs::locks::LockOwner;
 
 /// A descriptor number as a guest gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,8 @@ struct Entry {
 /// Open descriptors by number.
 pub struct FdTable {
     slots: Mutex<Slots>,
+    /// Holder of the record locks of the processes that use it.
+    pub lock_owner: LockOwner,
 }
 
 #[derive(Clone, Default)]
@@ -42,13 +45,13 @@ impl FdTable {
     /// An empty table.
     #[must_use]
     pub fn new() -> Self {
-        FdTable { slots: Mutex::new(Level::FdTable, Slots::default()) }
+        FdTable { slots: Mutex::new(Level::FdTable, Slots::default()), lock_owner: LockOwner::default() }
     }
 
     /// A copy that changes apart and shares the open files (`fork`).
     #[must_use]
     pub fn fork(&self) -> Self {
-        FdTable { slots: Mutex::new(Level::FdTable, self.slots.lock().clone()) }
+        FdTable { slots: Mutex::new(Level::FdTable, self.slots.lock().clone()), lock_owner: LockOwner::default() }
     }
 
     /// The open file of `fd`.

@@ -12,6 +12,7 @@ use crate::mm::mappable::Mappable;
 use crate::sync::{Level, Mutex};
 use crate::vfs::inode::{Attr, Inode};
 use crate::vfs::io::{IoCursor, IoSink, IoSource};
+use crate::vfs::locks::LockOwner;
 use crate::vfs::path::PathRef;
 
 bitflags::bitflags! {
@@ -247,6 +248,8 @@ pub struct FileDescription {
     flags: AtomicU32,
     /// The position.
     pub offset: Mutex<u64>,
+    /// Holder of its open file description locks and of its `flock`.
+    pub lock_owner: LockOwner,
 }
 
 impl FileDescription {
@@ -265,6 +268,7 @@ impl FileDescription {
             inode,
             flags: AtomicU32::new(flags.difference(creation).bits()),
             offset: Mutex::new(Level::FileOffset, 0),
+            lock_owner: LockOwner::default(),
         })
     }
 

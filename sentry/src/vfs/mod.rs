@@ -14,6 +14,7 @@ pub mod fs_context;
 pub mod inode;
 pub mod io;
 pub mod kernel_use;
+pub mod locks;
 pub mod mount;
 pub mod open;
 pub mod path;

@@ -4,6 +4,7 @@
 //! `status`, `maps`, `fds`, `mounts` (files in it). Content is made when a file is read from its start.
 
 mod fds;
+mod locks;
 mod maps;
 mod mounts;
 mod pid;
@@ -121,6 +122,7 @@ pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {
     let mut fixed = Vec::new();
     fixed.extend(self_links(&proc));
     fixed.extend(system::files(&proc));
+    fixed.push(("locks", locks::file(&proc)));
     fixed.push(("sys", sysctl::directory(&proc)));
     fixed.push(("mounts", fixed_link(&fs, "self/mounts")));
     fixed.push(("net", fixed_link(&fs, "self/net")));
