@@ -221,7 +221,7 @@ fn answer(request: Record, conflict: Option<Lock<Held>>) -> Record {
         kind: if lock.what.exclusive { WRITE } else { READ },
         whence: 0,
         start: lock.range.start.cast_signed(),
-        len: lock.range.len().cast_signed(),
+        len: lock.range.flock_len().cast_signed(),
         pid: lock.what.pid,
     }
 }

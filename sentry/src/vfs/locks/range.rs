@@ -35,7 +35,7 @@ impl Range {
 
     /// `l_len`: 0 for a range that goes to the end.
     #[must_use]
-    pub fn len(self) -> u64 {
+    pub fn flock_len(self) -> u64 {
         if self.last >= END { 0 } else { self.last - self.start + 1 }
     }
 
