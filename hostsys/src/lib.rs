@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod caps;
+pub mod dirent;
 pub mod error;
 pub mod fds;
 pub mod mount;
+pub mod opath;
 pub mod process;
 pub mod seqpacket;
 pub mod signals;

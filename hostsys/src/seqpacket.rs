@@ -70,14 +70,27 @@ impl SeqPacket {
     /// # Errors
     /// `EPIPE` where the other end is gone; what `sendmsg` says.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_with(bytes, fds, MsgFlags::MSG_NOSIGNAL).map(|_| ())
+    }
+
+    /// [`SeqPacket::send`] where there is room; answers false where there is none.
+    ///
+    /// # Errors
+    /// As [`SeqPacket::send`].
+    pub fn try_send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
+        self.send_with(bytes, fds, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_with(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: MsgFlags) -> Result<bool> {
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let iov = [IoSlice::new(bytes)];
         loop {
-            match sendmsg::<()>(self.0.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
-                Ok(_) => return Ok(()),
+            match sendmsg::<()>(self.0.as_raw_fd(), &iov, control, flags, None) {
+                Ok(_) => return Ok(true),
                 Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => return Ok(false),
                 Err(e) => return Err(Error::new("sendmsg (control socket)", e)),
             }
         }
