@@ -17,6 +17,7 @@ use crate::kick::CpuShared;
 use crate::layout::*;
 use crate::probe::Traits;
 use crate::space::{KvmSpace, Shared};
+use crate::stats::Stats;
 use crate::vcpu::{Reason, Vcpu, is_canonical, user_flags};
 
 const GENERAL_PROTECTION: u8 = 13;
@@ -36,9 +37,15 @@ pub struct KvmCpu {
     fpu: Option<(u64, u64)>,
     /// FPU states of tasks that ran here before and were not asked for yet: token to space and state.
     parked: HashMap<u64, (u64, FpuState)>,
+    /// System calls since KVM last served a fault by itself, as far as known.
+    streak: u32,
     /// Pages taken out because the host could not produce them: the next fault there is a bus error.
     failing: Vec<u64>,
+    stats: Stats,
 }
+
+/// After so many system calls without a fault that KVM served, exits are asked for at `syscall` itself.
+const STREAK: u32 = 4;
 
 /// What an exit amounts to.
 enum Step {
@@ -69,7 +76,9 @@ impl KvmCpu {
             xsave,
             fpu: None,
             parked: HashMap::new(),
+            streak: 0,
             failing: Vec::new(),
+            stats: Stats::default(),
         }
     }
 
@@ -81,6 +90,7 @@ impl KvmCpu {
         {
             return Ok(());
         }
+        self.stats.fpu_swaps += 1;
         self.park_fpu()?;
         if let Some((_, parked)) = state.fpu_token.and_then(|token| self.parked.remove(&token)) {
             state.fpu = parked;
@@ -129,6 +139,7 @@ impl KvmCpu {
             return reason;
         }
         if !same {
+            self.stats.switches += 1;
             // Dropping the old space may free its tables: only now that the new ones are loaded.
             self.loaded = Some((space.clone(), changes));
         } else if flush && let Some((_, seen)) = &mut self.loaded {
@@ -137,9 +148,26 @@ impl KvmCpu {
         reason
     }
 
+    /// Goes on in `space` where the vCPU stands, which is in ring 3.
+    fn resume(&mut self, space: &Arc<KvmSpace>) -> Reason {
+        self.kick.enter(space.id());
+        let reason = self.vcpu.resume();
+        self.kick.leave();
+        reason
+    }
+
     /// One entry into the guest and what came of it.
     fn step(&mut self, space: &Arc<KvmSpace>, regs: &mut UserRegs) -> Step {
+        if self.traits.software {
+            self.vcpu.exit_at_syscall(self.streak >= STREAK);
+        }
         let mut reason = self.enter(space, regs);
+        while reason == Reason::Window && !self.vcpu.is_at_entry() && !self.kick.is_kicked() {
+            self.streak = 0;
+            self.stats.stray_windows += 1;
+            self.vcpu.exit_at_syscall(false);
+            reason = self.resume(space);
+        }
         while reason == Reason::Interrupted {
             self.vcpu.clear_immediate_exit();
             if !self.vcpu.has_undelivered_exception() {
@@ -150,11 +178,12 @@ impl KvmCpu {
             reason = self.vcpu.resume();
         }
         match reason {
-            Reason::Io | Reason::Interrupted => {}
+            Reason::Io | Reason::Interrupted | Reason::Window => {}
             Reason::MemoryFault => return self.memory_fault(space, regs),
             Reason::Other(number) => return self.unexpected(number),
             Reason::Failed(errno) => return Step::Done(Exit::Broken { reason: "KVM_RUN failed", errno }),
         }
+        self.stats.by_window += u64::from(reason == Reason::Window);
         let rip = self.vcpu.general().rip;
         let in_page = |page: u64| rip.wrapping_sub(private_va(page)) < PAGE;
         match self.vcpu.ring() {
@@ -171,10 +200,13 @@ impl KvmCpu {
     }
 
     fn after_interrupt(&mut self) -> Step {
+        self.stats.interrupts += 1;
         if self.kick.take_kick() { Step::Done(Exit::Interrupted) } else { Step::Again }
     }
 
     fn syscall(&mut self, regs: &mut UserRegs) -> Exit {
+        self.streak = self.streak.saturating_add(1);
+        self.stats.syscalls += 1;
         self.vcpu.store_user(regs);
         regs.rip = regs.rcx;
         regs.rflags = user_flags(regs.r11);
@@ -209,6 +241,10 @@ impl KvmCpu {
             }
         }
         let exit = frame::exit_of(vector, frame.error_code, cr2);
+        match exit {
+            Exit::Fault { .. } => self.stats.faults += 1,
+            _ => self.stats.exceptions += 1,
+        }
         if let Exit::Fault { addr, .. } = exit
             && let Some(i) = self.failing.iter().position(|&page| page == addr & !(PAGE - 1))
         {

@@ -87,6 +87,11 @@ impl CpuShared {
         self.kicked.load(Ordering::SeqCst) && self.kicked.swap(false, Ordering::SeqCst)
     }
 
+    /// Whether a kick is pending.
+    pub fn is_kicked(&self) -> bool {
+        self.kicked.load(Ordering::SeqCst)
+    }
+
     /// Says that the CPU is about to run in `space`. What was changed there before this is seen by a later load.
     pub fn enter(&self, space: u64) {
         self.space.store(space, Ordering::SeqCst);

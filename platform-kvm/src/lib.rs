@@ -16,6 +16,7 @@ mod pte;
 mod seccomp;
 mod setup;
 mod space;
+mod stats;
 mod stub;
 mod table_pool;
 mod tables;

@@ -24,8 +24,8 @@ const MSR_FMASK: u32 = 0xc000_0084;
 const MSR_TSC_AUX: u32 = 0xc000_0103;
 /// `KVM_SET_DEVICE_ATTR`, on a vCPU.
 pub const KVM_SET_DEVICE_ATTR: u64 = 0x4018_aee1;
-/// What `syscall` clears: TF IF DF IOPL NT AC, as Linux.
-const FMASK: u64 = 0x4_7700;
+/// What `syscall` clears: TF DF IOPL NT AC, as Linux, but not IF: see `Vcpu::exit_at_syscall`. Nothing interrupts the stub.
+const FMASK: u64 = 0x4_7500;
 
 /// XSAVE components that KVM may give guests without asking: all but AMX, which needs a permission first.
 const XCR0_WANTED: u64 = 0x2e7;
