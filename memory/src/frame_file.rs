@@ -52,13 +52,9 @@ impl FrameFile {
             Some(fd) => (libc::MAP_SHARED | libc::MAP_NORESERVE, fd.as_raw_fd()),
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1),
         };
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), size, prot, flags, raw, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        let base = map_aligned(size, prot, flags, raw)?;
         let id = FileId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Arc::new(FrameFile { id, kind, fd, base: base.cast(), len, writable }))
+        Ok(Arc::new(FrameFile { id, kind, fd, base, len, writable }))
     }
 
     /// The file's name within the process.
@@ -95,6 +91,14 @@ impl FrameFile {
     #[must_use]
     pub fn host_addr(&self, offset: u64) -> usize {
         self.base as usize + offset as usize
+    }
+
+    /// Asks the host for huge pages in `len` bytes at `offset`: shared ones of the page cache, where the file is on a
+    /// file system that has them. A hint.
+    pub fn advise_huge(&self, offset: u64, len: u64) {
+        let Ok(start) = self.at(offset, len as usize) else { return };
+        // SAFETY: inside the mapping; the advice changes no content.
+        unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_HUGEPAGE) };
     }
 
     fn at(&self, offset: u64, len: usize) -> Result<*mut u8, Fault> {
@@ -158,6 +162,42 @@ impl FrameFile {
         let ptr = self.at(offset, 4)?;
         // SAFETY: aligned (the base is page-aligned) and mapped.
         unsafe { copy::atomic32(ptr.cast(), op) }
+    }
+}
+
+/// `mmap` at an address that is a multiple of 2 MiB where the mapping is as long as that, so that huge pages fit.
+fn map_aligned(size: usize, prot: libc::c_int, flags: libc::c_int, fd: libc::c_int) -> io::Result<*mut u8> {
+    const HUGE: usize = 2 << 20;
+    let map = |at: *mut libc::c_void, len, prot, flags, fd| {
+        // SAFETY: a fresh mapping at an address of the kernel's choice, or over one of our own that holds nothing.
+        let base = unsafe { libc::mmap(at, len, prot, flags, fd, 0) };
+        if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base) }
+    };
+    if size < HUGE {
+        return map(std::ptr::null_mut(), size, prot, flags, fd).map(<*mut libc::c_void>::cast);
+    }
+    let room = size.checked_add(HUGE).ok_or(io::ErrorKind::FileTooLarge)?;
+    let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let around = map(std::ptr::null_mut(), room, libc::PROT_NONE, nothing, -1)?;
+    let before = (around as usize).next_multiple_of(HUGE) - around as usize;
+    let end = before + size.next_multiple_of(4096);
+    let base = around.wrapping_byte_add(before);
+    let unmap = |from: *mut libc::c_void, len: usize| {
+        if len > 0 {
+            // SAFETY: a part of the reservation just made.
+            unsafe { libc::munmap(from, len) };
+        }
+    };
+    match map(base, size, prot, flags | libc::MAP_FIXED, fd) {
+        Ok(_) => {
+            unmap(around, before);
+            unmap(around.wrapping_byte_add(end), room.next_multiple_of(4096) - end);
+            Ok(base.cast())
+        }
+        Err(e) => {
+            unmap(around, room);
+            Err(e)
+        }
     }
 }
 

@@ -19,7 +19,7 @@ const KVM_SET_XCRS: u64 = 0x4188_aea7;
 const KVM_GET_VCPU_EVENTS: u64 = 0x8040_ae9f;
 const KVM_SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 
-/// The rules: ioctls by request; anonymous and shared mappings without execution (a vCPU's page, buffers); the two
+/// The rules: ioctls by request; anonymous and shared mappings without execution (a vCPU's page, buffers); the
 /// forms of madvise, the kick, and futexes.
 pub fn rules() -> Vec<SyscallRule> {
     let ioctls = [
@@ -45,7 +45,7 @@ pub fn rules() -> Vec<SyscallRule> {
         ioctls.into_iter().map(|request| SyscallRule::with(libc::SYS_ioctl, &[ArgRule::eq32(1, request)])).collect();
     let no_exec = ArgRule::masked(2, libc::PROT_EXEC as u64, 0);
     rules.push(SyscallRule::with(libc::SYS_mmap, &[no_exec]));
-    for advice in [libc::MADV_DONTNEED, libc::MADV_POPULATE_WRITE] {
+    for advice in [libc::MADV_DONTNEED, libc::MADV_POPULATE_WRITE, libc::MADV_HUGEPAGE] {
         rules.push(SyscallRule::with(libc::SYS_madvise, &[ArgRule::eq32(2, advice as u64)]));
     }
     rules.push(SyscallRule::with(libc::SYS_tgkill, &[ArgRule::eq32(2, crate::kick::kick_signal() as u64)]));

@@ -120,12 +120,16 @@ impl Tables {
     ) -> Result<(), Errno> {
         let prot = if frame.file.is_writable() { prot } else { prot - Prot::WRITE };
         let flags = pte::leaf_flags(prot, pkey);
-        let large = frame.file.kind() == FileKind::Memory && flags != 0;
+        // A donated file may shrink, page by page.
+        let large = frame.file.kind() != FileKind::Donated && flags != 0;
         let mut va = range.start;
         while va < range.end {
             let offset = frame.offset.checked_add(va - range.start).ok_or(Errno::ENOMEM)?;
             let (gpa, room) = self.vm.window(&frame.file, offset)?;
             let end = range.end.min(va + room);
+            if large && frame.file.kind() == FileKind::Image {
+                advise_huge(frame, offset, AddrRange::new(va, end));
+            }
             self.map_run(AddrRange::new(va, end), gpa, flags, large, stale)?;
             va = end;
         }
@@ -293,6 +297,17 @@ impl Tables {
             self.pool.area().store(self.root + i * 8, 0);
         }
         std::mem::take(&mut self.pages)
+    }
+}
+
+/// Asks the host for huge pages of the image where `range`, which shows it from `offset` on, gets large entries.
+fn advise_huge(frame: &Frame, offset: u64, range: AddrRange) {
+    if range.start % LARGE != offset % LARGE {
+        return;
+    }
+    let (start, end) = (range.start.next_multiple_of(LARGE), range.end & !(LARGE - 1));
+    if start < end {
+        frame.file.advise_huge(offset + (start - range.start), end - start);
     }
 }
 

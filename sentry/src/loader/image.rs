@@ -7,6 +7,7 @@ use platform::{Prot, USER_END, USER_START};
 
 use crate::loader::elf::{self, Header, PHDR_SIZE, Segment};
 use crate::loader::{OpenExec, read_at, read_head};
+use crate::mm::extents::HUGE;
 use crate::mm::map::{MapRequest, Place};
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
 use crate::mm::{Mm, layout};
@@ -115,24 +116,40 @@ pub fn load_program(
 }
 
 /// The load bias: fixed programs have none, others go to `base` or wherever there is room.
-fn choose_bias(mm: &Mm, parsed: &Parsed, base: Option<u64>) -> Result<u64, Errno> {
+fn choose_bias(mm: &Mm, file: &Arc<FileDescription>, parsed: &Parsed, base: Option<u64>) -> Result<u64, Errno> {
     let (span, align) = (parsed.layout.span, parsed.layout.align);
     if !parsed.header.is_dyn {
         return Ok(0);
     }
-    let len = span.len().checked_add(align - 4096).ok_or(Errno::ENOMEM)?;
+    let huge = huge_placement(mm, file, parsed);
+    let room = if huge.is_some() { HUGE } else { align };
+    let len = span.len().checked_add(room - 4096).ok_or(Errno::ENOMEM)?;
     let vmas = mm.vmas.read();
     let start = match base {
         Some(base) if layout::is_free(&vmas.map, AddrRange::new(base, base.saturating_add(len))) => base,
         _ => layout::find_free(&vmas.map, &vmas.layout, 0, len, false)?,
     };
-    let start = start.checked_next_multiple_of(align).ok_or(Errno::ENOMEM)?;
+    let start = match huge {
+        Some(place) => start.checked_add(place.wrapping_sub(start) % HUGE).ok_or(Errno::ENOMEM)?,
+        None => start.checked_next_multiple_of(align).ok_or(Errno::ENOMEM)?,
+    };
     // The bias keeps alignment: both the place and the first page are rounded the same way.
     start.checked_sub(span.start & !(align - 1)).ok_or(Errno::EINVAL)
 }
 
+/// Where, modulo the size of a large page, large pages could show a program's long first segment.
+fn huge_placement(mm: &Mm, file: &Arc<FileDescription>, parsed: &Parsed) -> Option<u64> {
+    let (span, align) = (parsed.layout.span, parsed.layout.align);
+    if align != 4096 || span.len() < HUGE || !mm.has_large_pages() {
+        return None;
+    }
+    let first = parsed.layout.segments.first()?;
+    let placement = file.ops.mappable(file).ok()?.placement(first.offset)?;
+    (first.file_pages.start == span.start).then_some(placement)
+}
+
 fn map_image(mm: &Arc<Mm>, file: &Arc<FileDescription>, parsed: &Parsed, base: Option<u64>) -> Result<Mapped, Errno> {
-    let bias = choose_bias(mm, parsed, base)?;
+    let bias = choose_bias(mm, file, parsed, base)?;
     let mut mapped = Mapped { bias, phnum: parsed.header.phnum, ..Mapped::default() };
     let mut first = true;
     for segment in &parsed.layout.segments {

@@ -4,6 +4,7 @@ use abi::{AddrRange, Errno, PAGE_SIZE, page_down};
 use memory::Backing;
 use platform::{Access, MapOp, USER_END};
 
+use crate::mm::extents::HUGE;
 use crate::mm::pma::Pmas;
 use crate::mm::realise::Stale;
 use crate::mm::vma::{Vma, VmaFlags};
@@ -74,7 +75,11 @@ impl Mm {
     /// The changes that show `page` and existing frames around it, the fault's own piece first.
     fn around(&self, pmas: &Pmas, (vrange, vma): (AddrRange, &Vma), page: u64) -> Vec<MapOp> {
         let reach = if self.memory.backing() == Backing::Anonymous { AROUND_TABLES } else { AROUND };
-        let near = |by: u64| AddrRange::new(page.saturating_sub(by), page.saturating_add(by)).intersect(&vrange);
+        // In whole units of large pages, so that one is not begun with small ones.
+        let near = |by: u64| {
+            let (start, end) = (page.saturating_sub(by) & !(HUGE - 1), page.saturating_add(by));
+            AddrRange::new(start, end.checked_next_multiple_of(HUGE).unwrap_or(end)).intersect(&vrange)
+        };
         let mut ops = Vec::new();
         if let Some((r, pma)) = pmas.map.get(page) {
             let part = r.intersect(&near(reach));

@@ -81,6 +81,18 @@ pub fn find_bottom_up(map: &RangeMap<Vma>, low: u64, high: u64, len: u64) -> Opt
     }
 }
 
+/// As [`find_free`] without a hint, at an address that is congruent to `offset` modulo `unit` (a power of two).
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn find_congruent(map: &RangeMap<Vma>, layout: &Layout, len: u64, unit: u64, offset: u64) -> Result<u64, Errno> {
+    let room = len.checked_add(unit - abi::PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    let start = find_free(map, layout, 0, room, false)?;
+    // The highest such address, so that mappings made downwards stay close.
+    let spare = room - len;
+    Ok(start + spare - (start + spare).wrapping_sub(offset) % unit)
+}
+
 /// A free place for `len` bytes, at `hint` where that is free, as `get_unmapped_area` chooses.
 ///
 /// # Errors

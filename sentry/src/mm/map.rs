@@ -5,6 +5,7 @@ use std::sync::Arc;
 use abi::{AddrRange, Errno, PAGE_MASK, page_up};
 use platform::{Access, Prot, USER_END, USER_START};
 
+use crate::mm::extents::HUGE;
 use crate::mm::layout::{self, MAX_MAPS};
 use crate::mm::object::{MemoryObject, anonymous_key};
 use crate::mm::unmap::Garbage;
@@ -92,7 +93,10 @@ impl Mm {
         if vmas.map.len() >= MAX_MAPS {
             return Err(Errno::ENOMEM);
         }
-        let range = self.place(vmas, request.place, len)?;
+        let range = match self.huge_place(vmas, request.place, len, &vma) {
+            Some(start) => AddrRange::new(start, start + len),
+            None => self.place(vmas, request.place, len)?,
+        };
         self.check_space(vmas, range)?;
         vma.flags |= vmas.default_flags;
         self.check_locked(vmas, len, vma.flags)?;
@@ -107,6 +111,16 @@ impl Mm {
         let populate = (request.populate || locked) && !vma.prot.is_empty();
         vmas.map.insert(range, vma);
         Ok((range, populate.then_some(access)))
+    }
+
+    /// Where large pages could show a long mapping of a file, if it may go anywhere (`thp_get_unmapped_area`).
+    fn huge_place(&self, vmas: &Vmas, place: Place, len: u64, vma: &Vma) -> Option<u64> {
+        if place != Place::Hint(0) || len < HUGE || !self.has_large_pages() {
+            return None;
+        }
+        let file = vma.file.as_ref()?;
+        let offset = file.mappable.placement(file.offset)?;
+        layout::find_congruent(&vmas.map, &vmas.layout, len, HUGE, offset).ok()
     }
 
     fn place(&self, vmas: &Vmas, place: Place, len: u64) -> Result<AddrRange, Errno> {

@@ -64,6 +64,12 @@ pub trait Mappable: Send + Sync {
     /// That mapping, or a part of one, is gone.
     fn remove_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool);
 
+    /// The offset of the frame behind `offset` in its frame file, where large pages could show it: addresses that are
+    /// congruent to it are the better ones.
+    fn placement(&self, _offset: u64) -> Option<u64> {
+        None
+    }
+
     /// Identity for futex keys and `/proc/PID/maps`: device and inode number.
     fn key(&self) -> crate::vfs::InodeKey;
 

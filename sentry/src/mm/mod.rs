@@ -199,6 +199,11 @@ impl Mm {
         self.id
     }
 
+    /// Whether the platform can show large pages: under a VM it writes the page tables itself.
+    pub(crate) fn has_large_pages(&self) -> bool {
+        self.memory.backing() == memory::Backing::Anonymous
+    }
+
     /// The platform's cache of this address space.
     #[must_use]
     pub fn space(&self) -> Arc<dyn AddressSpace> {

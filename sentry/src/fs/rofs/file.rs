@@ -169,6 +169,15 @@ impl Mappable for RofsInode {
 
     fn remove_mapping(&self, _mm: &Weak<Mm>, _at: AddrRange, _offset: u64, _writable: bool) {}
 
+    fn placement(&self, offset: u64) -> Option<u64> {
+        let reader = self.fs.reader().ok()?;
+        let extent = reader.extents(&self.inode, offset..offset.checked_add(PAGE_SIZE)?).next()?.ok()?;
+        match extent.kind {
+            ExtentKind::Data { image_offset } if extent.offset == offset => Some(image_offset),
+            _ => None,
+        }
+    }
+
     fn key(&self) -> InodeKey {
         self.attr().key
     }
