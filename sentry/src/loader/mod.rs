@@ -126,6 +126,7 @@ pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) ->
     let brk = images.brk;
     vmas.brk = AddrRange::new(brk, brk);
     drop(vmas);
+    mm.map_ahead(stack.sp, &[images.entry, images.main.entry]);
     Ok(Loaded { entry: images.entry, sp: stack.sp, exe: request.file })
 }
 

@@ -8,7 +8,7 @@ use crate::mm::extents::HUGE;
 use crate::mm::pma::Pmas;
 use crate::mm::realise::Stale;
 use crate::mm::vma::{Vma, VmaFlags};
-use crate::mm::{FaultSignal, Mm, layout};
+use crate::mm::{FaultSignal, Mm, Vmas, layout};
 
 /// How far around a fault existing frames are mapped, to each side.
 const AROUND: u64 = 32 << 20;
@@ -37,13 +37,27 @@ impl Mm {
         if !vma.allows(access) {
             return Err(FaultSignal::accerr());
         }
+        let first = self.has_large_pages() && vma.file.is_some() && self.pmas.lock().map.get(page).is_none();
+        self.serve(&vmas, (vrange, vma), page, access.write)?;
+        if first {
+            self.map_neighbours(&vmas, vrange);
+        }
+        Ok(())
+    }
+
+    /// Realises `page` and maps it with what is around it.
+    pub(super) fn serve(
+        &self,
+        vmas: &Vmas,
+        (vrange, vma): (AddrRange, &Vma),
+        page: u64,
+        write: bool,
+    ) -> Result<(), FaultSignal> {
         let mut stale = Stale::default();
-        let pmas = self.realise(&vmas, (vrange, vma), page, access.write, &mut stale).inspect_err(|_| {
-            // Nothing holds the lock now, but what was replaced so far must still go.
-        });
-        let pmas = match pmas {
+        let pmas = match self.realise(vmas, (vrange, vma), page, write, &mut stale) {
             Ok(pmas) => pmas,
             Err(signal) => {
+                // Nothing holds the lock now, but what was replaced so far must still go.
                 let _order = self.pmas.lock();
                 self.settle(&mut stale);
                 return Err(signal);

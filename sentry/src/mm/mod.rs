@@ -3,6 +3,7 @@
 //! The platform's address space is a cache of this and may be emptied at any time.
 
 pub mod advise;
+mod ahead;
 pub mod brk;
 pub mod extents;
 pub mod fault;

@@ -19,6 +19,8 @@ const LAST_WINDOW: u64 = 2 << 20;
 const LAST_POPULATED: u64 = 512 << 10;
 /// Pages copied around a store to a private page, bytes.
 const COPY_WINDOW: u64 = 16 << 10;
+/// The same after a run of such stores, where a fault is dear (a VM).
+const LAST_COPY: u64 = 256 << 10;
 /// How far around a fault the frames of a file are asked for: in stubs one host mapping costs the same at any length.
 const FILE_WINDOW: u64 = 32 << 20;
 /// The same where each page costs a table entry.
@@ -186,7 +188,7 @@ impl Mm {
                 }
             }
         }
-        let size = if self.memory.backing() == Backing::Anonymous { COPY_WINDOW * 2 } else { COPY_WINDOW };
+        let size = self.copy_window(pmas, here, page);
         let bounds = place_bounds(vmas, vrange, vma);
         for want in [window(page, size, here), one] {
             match self.copy_pages(pmas, want, bounds, stale) {
@@ -199,6 +201,19 @@ impl Mm {
             }
         }
         Err(FaultSignal::bus_adrerr())
+    }
+
+    /// Stores that walk through a private mapping (relocations) get windows that grow, where an exit costs more than
+    /// a few copies.
+    fn copy_window(&self, pmas: &Pmas, here: AddrRange, page: u64) -> u64 {
+        if self.memory.backing() != Backing::Anonymous {
+            return COPY_WINDOW;
+        }
+        let near = COPY_WINDOW * 4;
+        let run = |at: Option<(AddrRange, &Pma)>| at.filter(|(_, p)| p.takes_stores()).map_or(0, |(r, _)| r.len());
+        let before = if page - here.start < near { run(pmas.map.before(here.start.max(1))) } else { 0 };
+        let after = if here.end - page <= near { run(pmas.map.get(here.end)) } else { 0 };
+        before.max(after).clamp(COPY_WINDOW * 2, LAST_COPY).next_power_of_two().min(LAST_COPY)
     }
 
     /// Copies what `want` (inside one Pma) shows. The error is `None` where the old frame cannot be read.
