@@ -177,6 +177,7 @@ impl Vm {
                 return Err(Errno::ENOMEM);
             }
         };
+        log::debug!("kvm: {:?} from {offset:#x} on lies at {:#x}", file.kind(), WINDOWS_GPA + index * WINDOW);
         let window = Some(Window { file: file.clone(), offset, len, slot });
         match windows.list.get_mut(index as usize) {
             Some(place) => *place = window,

@@ -3,13 +3,15 @@
 use abi::{AddrRange, PAGE_SIZE, page_down};
 use platform::{Access, Prot};
 
-use crate::mm::vma::Vma;
+use crate::mm::vma::{Vma, VmaFlags};
 use crate::mm::{Mm, Vmas};
 
 /// Neighbours on each side that a first fault in a file's mapping takes along: the segments of a library.
 const NEIGHBOURS: usize = 6;
 /// Holes between them, at most.
 const HOLE: u64 = 64 << 10;
+/// New anonymous memory up to this long is expected to be used at once, from its start.
+const SOON: u64 = 1 << 20;
 /// Private writable mappings up to this long are copied ahead: relocations will store to them.
 const COPY_AHEAD: u64 = 64 << 10;
 
@@ -24,6 +26,20 @@ impl Mm {
         let _ = self.handle_fault(stack, Access::WRITE);
         for &addr in others {
             let _ = self.handle_fault(addr, Access::READ);
+        }
+    }
+
+    /// Makes the first pages of private anonymous memory that a program has just asked for, if it is so little that it
+    /// must be for now: a heap that grows, a buffer, a piece of a reservation made accessible.
+    pub(super) fn expect_use(&self, vmas: &Vmas, range: AddrRange) {
+        if range.len() > SOON || !self.has_large_pages() {
+            return;
+        }
+        let Some((vrange, vma)) = vmas.map.get(range.start) else { return };
+        let plain = vma.file.is_none() && !vma.is_shared() && !vma.flags.contains(VmaFlags::NORESERVE);
+        if plain && vma.prot.contains(Prot::READ | Prot::WRITE) && self.pmas.lock().map.get(range.start).is_none() {
+            // Only a guess: what fails will be a fault.
+            let _ = self.serve(vmas, (vrange, vma), range.start, true);
         }
     }
 

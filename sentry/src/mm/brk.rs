@@ -38,6 +38,9 @@ impl Mm {
         }
         vmas.brk.end = addr;
         let lock = vmas.default_flags.contains(VmaFlags::LOCKED) && !fresh.is_empty();
+        if !fresh.is_empty() {
+            self.expect_use(&vmas, fresh);
+        }
         drop(vmas);
         if lock {
             let _ = self.populate(fresh, Access::WRITE);

@@ -110,6 +110,7 @@ impl Mm {
         let access = if vma.prot.contains(Prot::WRITE) && !vma.is_shared() { Access::WRITE } else { Access::READ };
         let populate = (request.populate || locked) && !vma.prot.is_empty();
         vmas.map.insert(range, vma);
+        self.expect_use(vmas, range);
         Ok((range, populate.then_some(access)))
     }
 

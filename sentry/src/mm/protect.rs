@@ -83,6 +83,7 @@ impl Mm {
         });
         if changed {
             self.refresh(vmas, range);
+            self.expect_use(vmas, range);
         }
     }
 

@@ -102,7 +102,12 @@ impl Mm {
         let hole = AddrRange::new(hole_start, hole_end);
         let size = self.window_size(pmas, vma, hole, page);
         let bounds = place_bounds(vmas, vrange, vma);
-        for want in [window(page, size, hole), AddrRange::new(page, page + PAGE_SIZE)] {
+        let mut want = window(page, size, hole);
+        if page == hole.start {
+            // Upwards from here: a window that begins in the middle is no shorter for that.
+            want.end = page.saturating_add(size).min(hole.end);
+        }
+        for want in [want, AddrRange::new(page, page + PAGE_SIZE)] {
             match self.fill(pmas, want, bounds, page) {
                 Ok(()) => return Ok(()),
                 // Less is more, near the limit.
@@ -213,7 +218,7 @@ impl Mm {
         let run = |at: Option<(AddrRange, &Pma)>| at.filter(|(_, p)| p.takes_stores()).map_or(0, |(r, _)| r.len());
         let before = if page - here.start < near { run(pmas.map.before(here.start.max(1))) } else { 0 };
         let after = if here.end - page <= near { run(pmas.map.get(here.end)) } else { 0 };
-        before.max(after).clamp(COPY_WINDOW * 2, LAST_COPY).next_power_of_two().min(LAST_COPY)
+        before.max(after).clamp(COPY_WINDOW * 4, LAST_COPY).next_power_of_two().min(LAST_COPY)
     }
 
     /// Copies what `want` (inside one Pma) shows. The error is `None` where the old frame cannot be read.
