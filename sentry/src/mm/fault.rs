@@ -36,7 +36,7 @@ impl Mm {
         if !vma.allows(access) {
             return Err(FaultSignal::accerr());
         }
-        let mut stale = Stale::default();
+        let mut stale = Stale { spares_reserve: true, ..Stale::default() };
         let pmas = self.realise(&vmas, (vrange, vma), page, access.write, &mut stale).inspect_err(|_| {
             // Nothing holds the lock now, but what was replaced so far must still go.
         });

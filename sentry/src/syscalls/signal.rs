@@ -235,9 +235,7 @@ fn check_signo(signo: i32) -> Result<(), Errno> {
 /// SIGSTOP included (`SIGNAL_UNKILLABLE`, pid_namespaces(7)). Its own signals do reach it, unlike on Linux: the first
 /// process is the user's program here, whose `abort` and `kill $$` must end it.
 fn is_shielded(cx: &CurrentTask<'_>, group: &Arc<ThreadGroup>, signo: i32) -> bool {
-    group.tgid == Tid(1)
-        && !Arc::ptr_eq(group, &cx.task.group)
-        && group.signals.actions().get(signo).handler == SIG_DFL
+    group.tgid == Tid(1) && !Arc::ptr_eq(group, &cx.task.group) && group.signals.actions().get(signo).handler == SIG_DFL
 }
 
 /// Sends to a process after the permission check; signal 0 only checks.
