@@ -8,6 +8,7 @@
 
 pub mod copy;
 pub mod frame_file;
+pub mod heap;
 pub mod image;
 pub mod memory_file;
 pub mod range_map;

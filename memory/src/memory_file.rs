@@ -89,6 +89,12 @@ pub struct MemoryFile {
     space: Mutex<Space>,
     used: AtomicU64,
     limit: AtomicU64,
+    /// Bytes charged for what lies outside of the frames and the heap: page tables, stub processes.
+    overhead: AtomicU64,
+    /// Of the used bytes, those of memory objects.
+    shared: AtomicU64,
+    /// The heap that is not the guest's doing.
+    heap_base: AtomicU64,
 }
 
 /// Offset space of a memory file: what the largest sandbox could ever map, with room for reservations.
@@ -114,6 +120,9 @@ impl MemoryFile {
             space: Mutex::new(space),
             used: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
+            overhead: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
+            heap_base: AtomicU64::new(u64::MAX),
         }))
     }
 
@@ -145,6 +154,73 @@ impl MemoryFile {
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use by memory objects: files in memory and shared anonymous memory (`Shmem`).
+    #[must_use]
+    pub fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Notes that memory objects hold `more` bytes and no longer `less` bytes.
+    pub fn note_shared(&self, more: u64, less: u64) {
+        self.shared.fetch_add(more, Ordering::Relaxed);
+        self.shared.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// From now on the heap that grows beyond its present size counts as the guest's.
+    pub fn count_heap(&self) {
+        self.heap_base.store(crate::heap::used(), Ordering::Relaxed);
+    }
+
+    /// Bytes of kernel objects that are the guest's doing: heap and what [`MemoryFile::charge_overhead`] charged.
+    #[must_use]
+    pub fn kernel_bytes(&self) -> u64 {
+        let heap = crate::heap::used().saturating_sub(self.heap_base.load(Ordering::Relaxed));
+        self.overhead.load(Ordering::Relaxed).saturating_add(heap)
+    }
+
+    /// Bytes in use, of frames and for kernel objects.
+    #[must_use]
+    pub fn charged(&self) -> u64 {
+        self.used().saturating_add(self.kernel_bytes())
+    }
+
+    /// What is kept for the kernel's own copies to and from guests, which cannot be put off until memory is freed.
+    #[must_use]
+    pub fn reserve_size(&self) -> u64 {
+        (self.limit() / 32).min(8 << 20)
+    }
+
+    /// Whether only the reserve is left: who needs memory now must wait until some is freed.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.charged() > self.limit().saturating_sub(self.reserve_size())
+    }
+
+    /// Whether `bytes` more would leave too little to run programs in: then what outlives processes (files in memory)
+    /// must not grow. A killed process gives its own memory back, but not its files'.
+    #[must_use]
+    pub fn is_short(&self, bytes: u64) -> bool {
+        let kept = (self.limit() / 8).min(64 << 20);
+        self.charged().saturating_add(bytes) > self.limit().saturating_sub(kept)
+    }
+
+    /// Charges `bytes` for something outside of frames and heap.
+    ///
+    /// # Errors
+    /// `ENOMEM` where only the reserve is left.
+    pub fn charge_overhead(&self, bytes: u64) -> Result<(), Errno> {
+        if self.is_tight() {
+            return Err(Errno::ENOMEM);
+        }
+        self.overhead.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a charge back.
+    pub fn uncharge_overhead(&self, bytes: u64) {
+        self.overhead.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Reserves `len` bytes (rounded up to pages) of offset space at a multiple of `align` (a power of two, at least
@@ -222,7 +298,7 @@ impl MemoryFile {
     }
 
     fn charge(&self, bytes: u64) -> Result<(), Errno> {
-        let limit = self.limit();
+        let limit = self.limit().saturating_sub(self.kernel_bytes());
         let add = |used: u64| used.checked_add(bytes).filter(|&u| u <= limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(|_| ()).map_err(|_| Errno::ENOMEM)
     }

@@ -19,6 +19,10 @@ use clap::Parser;
 use cli::{Cli, Command};
 use failure::Result;
 
+/// The heap of the sandbox process is charged to its guest, beyond what there is at the start.
+#[global_allocator]
+static ALLOCATOR: memory::heap::CountingAllocator = memory::heap::CountingAllocator;
+
 fn main() -> ExitCode {
     // Before anything else is set up: this is the sandbox process's program too, and its start is on the request path.
     if std::env::args_os().next().is_some_and(|name| name == boot::ARGV0) {

@@ -63,21 +63,24 @@ pub enum Level {
 mod check {
     use super::Level;
     use std::cell::RefCell;
+    use std::panic::Location;
 
-    thread_local!(static HELD: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) });
+    thread_local!(static HELD: RefCell<Vec<(Level, &'static Location<'static>)>> = const { RefCell::new(Vec::new()) });
 
+    #[track_caller]
     pub(super) fn acquire(level: Level) {
+        let at = Location::caller();
         HELD.with_borrow_mut(|held| {
-            if let Some(top) = held.iter().max() {
-                assert!(*top < level, "lock order: {level:?} taken while {held:?} are held");
+            if let Some((top, by)) = held.iter().max_by_key(|(l, _)| *l) {
+                assert!(*top < level, "lock order: {level:?} taken at {at} while {top:?}, taken at {by}, is held");
             }
-            held.push(level);
+            held.push((level, at));
         });
     }
 
     pub(super) fn release(level: Level) {
         HELD.with_borrow_mut(|held| {
-            if let Some(at) = held.iter().rposition(|l| *l == level) {
+            if let Some(at) = held.iter().rposition(|(l, _)| *l == level) {
                 held.remove(at);
             }
         });
@@ -111,12 +114,14 @@ impl<T> Mutex<T> {
     }
 
     /// Waits for the lock (a short wait by construction) and takes it.
+    #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         check::acquire(self.level);
         MutexGuard { level: self.level, inner: self.inner.lock() }
     }
 
     /// Takes the lock if it is free.
+    #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let inner = self.inner.try_lock()?;
         check::acquire(self.level);
@@ -179,12 +184,14 @@ impl<T> RwLock<T> {
     }
 
     /// Takes the lock for reading.
+    #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
         check::acquire(self.level);
         ReadGuard { level: self.level, inner: self.inner.read() }
     }
 
     /// Takes the lock for writing.
+    #[track_caller]
     pub fn write(&self) -> WriteGuard<'_, T> {
         check::acquire(self.level);
         WriteGuard { level: self.level, inner: self.inner.write() }

@@ -130,6 +130,7 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     }
     let requests = config.control.map(|source| Requests::serve(&kernel, source)).transpose()?;
     (config.seal)()?;
+    kernel.memory.count_heap();
     kernel.start_task(&init);
     drop(init);
     let ran = run_workers(&kernel);

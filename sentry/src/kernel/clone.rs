@@ -179,6 +179,7 @@ fn copy_group(cx: &CurrentTask<'_>, args: &CloneArgs, tid: Tid) -> Arc<ThreadGro
     let limits = *mine.limits.lock();
     let group = ThreadGroup::with(tid, actions, limits);
     group.personality.store(mine.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+    group.oom_score_adj.store(mine.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     group.dumpable.store(mine.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
     group
 }

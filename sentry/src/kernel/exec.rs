@@ -293,7 +293,8 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
         own.saved_sigmask = saved;
         own.timer_slack = slack;
     });
-    *heir.sched_attr.lock() = *cx.task.sched_attr.lock();
+    let attr = *cx.task.sched_attr.lock();
+    *heir.sched_attr.lock() = attr;
     heir.cpu_time.store(cx.task.cpu_times().0, Ordering::Relaxed);
     heir.user_time.store(cx.task.cpu_times().1, Ordering::Relaxed);
     let dropped = {

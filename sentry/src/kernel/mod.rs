@@ -7,6 +7,7 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod limits;
+pub mod oom;
 pub mod op;
 pub mod pidfd;
 pub mod pids;
@@ -85,6 +86,8 @@ pub struct Kernel {
     pub sessions: session::Sessions,
     /// Signals queued in all queues (RLIMIT_SIGPENDING).
     pub queued_signals: signal::queue::Counter,
+    /// The out-of-memory killer.
+    pub oom: oom::Oom,
     exit: OnceLock<ExitStatus>,
     tick: Mutex<Option<TimerHandle>>,
 }
@@ -161,6 +164,7 @@ impl Kernel {
                 futexes: futex::Futexes::default(),
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
+                oom: oom::Oom::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }

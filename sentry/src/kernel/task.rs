@@ -174,6 +174,8 @@ pub struct TaskOwned {
     pub syscall_nr: i64,
     /// The strace line being served.
     pub trace: Option<String>,
+    /// A page could not be had: others go first.
+    pub starved: bool,
     /// Whether the task has begun to exit, so that it does so once.
     pub exiting: bool,
     /// `sigaltstack(2)`.
@@ -305,6 +307,7 @@ impl Task {
             vfork_done: None,
             syscall_nr: -1,
             trace: None,
+            starved: false,
             exiting: false,
             altstack: AltStack::default(),
             fault: FaultContext::default(),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use crate::kernel::limits::Limits;
 use crate::kernel::signal::{Actions, GroupSignals};
@@ -130,6 +130,8 @@ pub struct ThreadGroup {
     pub dumpable: AtomicU8,
     /// `personality(2)`; inherited.
     pub personality: AtomicU32,
+    /// `/proc/PID/oom_score_adj`, -1000..=1000; inherited.
+    pub oom_score_adj: AtomicI32,
     /// Interval timers and POSIX timers.
     pub timers: TimerSet,
 }
@@ -154,6 +156,7 @@ impl ThreadGroup {
             limits: Mutex::new(Level::Leaf, limits),
             dumpable: AtomicU8::new(1),
             personality: AtomicU32::new(0),
+            oom_score_adj: AtomicI32::new(0),
             timers: TimerSet::default(),
         })
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use platform::{Cpu, Exit};
 
 use crate::kernel::Kernel;
+use crate::kernel::oom;
 use crate::kernel::op::{Attempt, Flow};
 use crate::kernel::reactor::Wakeup;
 use crate::kernel::signal::{self, Pending};
@@ -133,7 +134,7 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
         if cx.own.waiting.is_some() {
             return Outcome::Sleep;
         }
-        if kernel.sched.should_resched(index) {
+        if std::mem::take(&mut cx.own.starved) || kernel.sched.should_resched(index) {
             return Outcome::Yield;
         }
         // A waker that makes a second call is not about to sleep: let an idle worker have whom it woke.
@@ -170,8 +171,10 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
                 (Some(mm), false) => mm.handle_fault(addr, access),
                 _ => Err(crate::mm::FaultSignal::pkey()),
             };
-            if let Err(bad) = served {
-                signal::force_fault(cx, addr, access, bad);
+            match served {
+                Ok(()) => {}
+                Err(bad) if bad == crate::mm::FaultSignal::out_of_memory() => oom::relieve(cx),
+                Err(bad) => signal::force_fault(cx, addr, access, bad),
             }
         }
         Exit::BusError { addr } => {
@@ -199,6 +202,7 @@ fn serve_syscall(cx: &mut CurrentTask<'_>) {
         Ok(Flow::Resume) => cx.own.syscall_nr = -1,
         Err(errno) => finish(cx, Err(errno)),
     }
+    oom::check(cx);
 }
 
 /// Gives the guest its answer. A restart code stays in `rax` until the signal code has seen it.

@@ -53,7 +53,7 @@ impl Mm {
         page: u64,
         write: bool,
     ) -> Result<(), FaultSignal> {
-        let mut stale = Stale::default();
+        let mut stale = Stale { spares_reserve: true, ..Stale::default() };
         let pmas = match self.realise(vmas, (vrange, vma), page, write, &mut stale) {
             Ok(pmas) => pmas,
             Err(signal) => {

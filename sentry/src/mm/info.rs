@@ -43,8 +43,10 @@ pub struct MmStats {
     pub locked: u64,
     /// RssAnon.
     pub rss_anon: u64,
-    /// RssFile and RssShmem.
+    /// RssFile.
     pub rss_file: u64,
+    /// RssShmem: pages of files in memory and of shared anonymous memory.
+    pub rss_shmem: u64,
     /// VmData: private writable mappings but stacks.
     pub data: u64,
     /// VmStk.
@@ -61,7 +63,7 @@ impl MmStats {
     /// VmRSS.
     #[must_use]
     pub fn rss(&self) -> u64 {
-        self.rss_anon + self.rss_file
+        self.rss_anon + self.rss_file + self.rss_shmem
     }
 }
 
@@ -132,9 +134,27 @@ impl Mm {
             }
         }
         for (range, pma) in self.pmas.lock().map.iter() {
-            *(if pma.owned { &mut stats.rss_anon } else { &mut stats.rss_file }) += range.len();
+            let ours = pma.frame.file.id() == self.memory.file().id();
+            let part = match (pma.owned, ours) {
+                (true, _) => &mut stats.rss_anon,
+                (false, true) => &mut stats.rss_shmem,
+                (false, false) => &mut stats.rss_file,
+            };
+            *part += range.len();
         }
         stats
+    }
+
+    /// Page tables, bytes, roughly: a table for every 2 MiB that has a page (`VmPTE`).
+    #[must_use]
+    pub fn table_bytes(&self) -> u64 {
+        let (mut tables, mut last) = (3u64, u64::MAX);
+        for (range, _) in self.pmas.lock().map.iter() {
+            let (first, end) = (range.start >> 21, (range.end - 1) >> 21);
+            tables += end - first + u64::from(first != last);
+            last = end;
+        }
+        tables * abi::PAGE_SIZE
     }
 
     /// What the loader placed: executable, argument and environment ranges, auxiliary vector.

@@ -161,6 +161,25 @@ pub struct Mm {
     pub(crate) pmas: Mutex<Pmas>,
     limits: Mutex<MmLimits>,
     oom: AtomicBool,
+    _cost: OverheadCharge,
+}
+
+/// What an address space costs beyond its pages, bytes: the first page tables, and a stub process where there is one.
+const SPACE_COST: u64 = 64 << 10;
+
+struct OverheadCharge(Arc<MemoryFile>);
+
+impl OverheadCharge {
+    fn new(memory: &Arc<MemoryFile>) -> Result<Self, Errno> {
+        memory.charge_overhead(SPACE_COST)?;
+        Ok(OverheadCharge(memory.clone()))
+    }
+}
+
+impl Drop for OverheadCharge {
+    fn drop(&mut self) {
+        self.0.uncharge_overhead(SPACE_COST);
+    }
 }
 
 impl Mm {
@@ -178,6 +197,7 @@ impl Mm {
     /// `ENOMEM` where the platform has no more.
     pub fn on(platform: &Arc<dyn Platform>, memory: &Arc<MemoryFile>) -> Result<Arc<Self>, Errno> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let cost = OverheadCharge::new(memory)?;
         let space = platform.new_address_space().map_err(|e| {
             log::warn!("no address space: {e}");
             Errno::ENOMEM
@@ -191,6 +211,7 @@ impl Mm {
             pmas: Mutex::new(Level::Pmas, Pmas::default()),
             limits: Mutex::new(Level::Leaf, MmLimits::default()),
             oom: AtomicBool::new(false),
+            _cost: cost,
         }))
     }
 

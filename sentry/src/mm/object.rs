@@ -181,9 +181,13 @@ impl MemoryObject {
                 return if done > 0 { Ok(done) } else { Err(Errno::EFBIG) };
             }
             let room = src.remaining().min(buf.len()).min(usize_of(MAX_SIZE - at));
-            match src.take(&mut buf[..room]).and_then(|n| self.store(&buf[..n], at)) {
+            // What does not fit stays with the source: it was not written.
+            match src.peek(&mut buf[..room]).and_then(|n| self.store(&buf[..n], at)) {
                 Ok(0) => break,
-                Ok(n) => done += n,
+                Ok(n) => {
+                    src.skip(n);
+                    done += n;
+                }
                 Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
             }
         }
@@ -200,7 +204,10 @@ impl MemoryObject {
         let mut done = 0usize;
         while done < src.len() {
             let at = offset + done as u64;
-            let (len, to) = match self.frame_at(&mut state, pages(at, end), end.max(MIN_CHUNK)) {
+            let full = self.memory.is_short(0) && state.frames.get(page_down(at)).is_none();
+            let frames =
+                if full { Err(Errno::ENOSPC) } else { self.frame_at(&mut state, pages(at, end), end.max(MIN_CHUNK)) };
+            let (len, to) = match frames {
                 Ok((range, place)) => (range.end.min(end) - at, place + (at - range.start)),
                 Err(_) if done > 0 => break,
                 Err(e) => return Err(if e == Errno::ENOMEM { Errno::ENOSPC } else { e }),
@@ -227,6 +234,7 @@ impl MemoryObject {
         let hole = AddrRange::new(range.start, hole_end);
         let (part, offset) = state.extents.commit(&self.memory, hole, bounds)?;
         state.frames.insert(part, Place(offset));
+        self.memory.note_shared(part.len(), 0);
         Ok((part, offset))
     }
 
@@ -293,7 +301,13 @@ impl MemoryObject {
         // Only now may the frames be used for something else: nobody can see them any more.
         seen.iter().for_each(|m| m.invalidate(affected));
         let frames: Vec<_> = gone.iter().map(|(r, p)| AddrRange::new(p.0, p.0 + r.len())).collect();
-        self.memory.dec_refs(&frames);
+        self.give_back(&frames);
+    }
+
+    /// Lets frames go that were taken out of the object.
+    fn give_back(&self, frames: &[AddrRange]) {
+        self.memory.note_shared(0, frames.iter().map(AddrRange::len).sum());
+        self.memory.dec_refs(frames);
     }
 
     fn zero_part(&self, state: &State, start: u64, end: u64) {
@@ -318,7 +332,7 @@ impl MemoryObject {
         }
         let range = pages(offset, end);
         let holes = state.frames.gaps(range);
-        if holes.iter().map(AddrRange::len).sum::<u64>() > self.memory.limit().saturating_sub(self.memory.used()) {
+        if self.memory.is_short(holes.iter().map(AddrRange::len).sum()) {
             return Err(Errno::ENOSPC);
         }
         for hole in holes {
@@ -452,10 +466,9 @@ impl Mappable for MemoryObject {
 
 impl Drop for MemoryObject {
     fn drop(&mut self) {
-        let mut state = self.state.lock();
+        let mut state = std::mem::take(self.state.get_mut());
         let frames: Vec<_> = state.frames.iter().map(|(r, p)| AddrRange::new(p.0, p.0 + r.len())).collect();
-        state.frames.clear();
-        self.memory.dec_refs(&frames);
+        self.give_back(&frames);
         state.extents.clear(&self.memory);
     }
 }

@@ -33,6 +33,8 @@ pub struct Stale {
     pub ranges: Vec<AddrRange>,
     /// Memory file offsets to let go of after that.
     pub drops: Vec<AddrRange>,
+    /// A fault of the guest itself, which can be put off until there is memory: it leaves the reserve alone.
+    pub spares_reserve: bool,
 }
 
 /// The window of `size` (a power of two) around `page`, inside `bounds`.
@@ -66,7 +68,7 @@ impl Mm {
                     pmas.map.remove(one);
                     stale.ranges.push(one);
                 }
-                (None, None) => self.fresh(&mut pmas, vmas, (vrange, vma), page)?,
+                (None, None) => self.fresh(&mut pmas, vmas, (vrange, vma), page, stale)?,
                 (None, Some(file)) => {
                     let seen = pmas.invalidations;
                     drop(pmas);
@@ -82,10 +84,8 @@ impl Mm {
     }
 
     fn no_memory(&self, errno: Errno) -> FaultSignal {
-        if !self.oom.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            let (used, limit) = (self.memory.used() >> 20, self.memory.limit() >> 20);
-            log::warn!("out of memory: {used} of {limit} MiB in use, a page fault of a guest failed ({errno})");
-        }
+        log::debug!("a page of {:#x} could not be had: {errno}", self.id);
+        self.oom.store(true, std::sync::atomic::Ordering::Relaxed);
         FaultSignal::out_of_memory()
     }
 
@@ -96,7 +96,11 @@ impl Mm {
         vmas: &Vmas,
         (vrange, vma): (AddrRange, &Vma),
         page: u64,
+        stale: &Stale,
     ) -> Result<(), FaultSignal> {
+        if stale.spares_reserve && self.memory.is_tight() {
+            return Err(self.no_memory(Errno::ENOMEM));
+        }
         let hole_start = pmas.map.before(page).map_or(vrange.start, |(r, _)| r.end.max(vrange.start));
         let hole_end = pmas.map.at_or_after(page).map_or(vrange.end, |(r, _)| r.start.min(vrange.end));
         let hole = AddrRange::new(hole_start, hole_end);
@@ -192,6 +196,9 @@ impl Mm {
                     return Ok(());
                 }
             }
+        }
+        if stale.spares_reserve && self.memory.is_tight() {
+            return Err(self.no_memory(Errno::ENOMEM));
         }
         let size = self.copy_window(pmas, here, page);
         let bounds = place_bounds(vmas, vrange, vma);

@@ -125,13 +125,14 @@ fn getrusage(cx: &mut CurrentTask<'_>, who: i32, addr: UserAddr) -> SyscallResul
 fn sysinfo(cx: &mut CurrentTask<'_>, info: UserAddr) -> SyscallResult {
     let kernel = cx.kernel();
     let uptime = kernel.clock.monotonic().saturating_sub(kernel.clock.boot_time()) / 1_000_000_000;
-    let (total, used) = (kernel.memory.limit(), kernel.memory.used());
+    let (total, used) = (kernel.memory.limit(), kernel.memory.charged());
     let procs = u16::try_from(kernel.pids.tree().task_count()).unwrap_or(u16::MAX);
     let mut out = [0u8; 112];
     let mut put = |at: usize, value: u64| out[at..at + 8].copy_from_slice(&value.to_le_bytes());
     put(0, uptime.unsigned_abs());
     put(32, total);
     put(40, total.saturating_sub(used));
+    put(48, kernel.memory.shared());
     put(80, u64::from(procs));
     // The unit of the memory fields: a byte.
     put(104, 1);

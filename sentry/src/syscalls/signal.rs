@@ -7,6 +7,7 @@ use abi::{Errno, Timespec, UserAddr};
 use crate::kernel::creds::Creds;
 use crate::kernel::op::{self, Attempt, Flow, Op, SyscallResult, ok, ret};
 use crate::kernel::pidfd::PidFile;
+use crate::kernel::signal::action::SIG_DFL;
 use crate::kernel::signal::info::{NSIG, UNBLOCKABLE, code};
 use crate::kernel::signal::{self, AltStack, SS_AUTODISARM, SigAction, SigInfo, SigSet, bit, frame, send};
 use crate::kernel::task::{CurrentTask, Restart, Task, Tid};
@@ -230,13 +231,20 @@ fn check_signo(signo: i32) -> Result<(), Errno> {
     if (0..=NSIG).contains(&signo) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+/// Whether `signo` is lost on the first process, which takes from others only what it has a handler for, SIGKILL and
+/// SIGSTOP included (`SIGNAL_UNKILLABLE`, pid_namespaces(7)). Its own signals do reach it, unlike on Linux: the first
+/// process is the user's program here, whose `abort` and `kill $$` must end it.
+fn is_shielded(cx: &CurrentTask<'_>, group: &Arc<ThreadGroup>, signo: i32) -> bool {
+    group.tgid == Tid(1) && !Arc::ptr_eq(group, &cx.task.group) && group.signals.actions().get(signo).handler == SIG_DFL
+}
+
 /// Sends to a process after the permission check; signal 0 only checks.
 fn to_group(cx: &CurrentTask<'_>, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
     let any = cx.kernel().pids.task(group.tgid).ok_or(Errno::ESRCH)?;
     if !permitted(cx, &any, info.signo) {
         return Err(Errno::EPERM);
     }
-    if info.signo == 0 { Ok(()) } else { send::send_to_group(group, info) }
+    if info.signo == 0 || is_shielded(cx, group, info.signo) { Ok(()) } else { send::send_to_group(group, info) }
 }
 
 fn user_info(cx: &CurrentTask<'_>, signo: i32, code: i32) -> SigInfo {
@@ -294,7 +302,7 @@ fn to_thread(cx: &CurrentTask<'_>, tgid: Option<i32>, tid: i32, info: SigInfo) -
     if !permitted(cx, &task, info.signo) {
         return Err(Errno::EPERM);
     }
-    if info.signo != 0 {
+    if info.signo != 0 && !is_shielded(cx, &task.group, info.signo) {
         send::send_to_task(&task, info)?;
     }
     ok()

@@ -22,6 +22,8 @@ pub struct Dentry {
     /// How many mounts lie on it; the mount table knows which.
     mounts: AtomicU32,
     referenced: AtomicBool,
+    /// Itself, while the cache keeps it alive.
+    kept: Mutex<Option<Arc<Dentry>>>,
 }
 
 struct Place {
@@ -44,6 +46,7 @@ impl Dentry {
             children: Mutex::new(Level::Leaf, Children::default()),
             mounts: AtomicU32::new(0),
             referenced: AtomicBool::new(false),
+            kept: Mutex::new(Level::Leaf, None),
         })
     }
 
@@ -173,8 +176,20 @@ impl Dentry {
     /// Forgets a name that was just removed, or whose inode was replaced.
     pub fn removed(&self, name: &[u8]) {
         if let Some(gone) = self.take(name) {
-            gone.place.lock().deleted = true;
+            gone.forget();
         }
+    }
+
+    /// The name is gone, and so is the cache's reason to keep the inode.
+    fn forget(&self) {
+        self.place.lock().deleted = true;
+        self.release();
+    }
+
+    /// The cache no longer keeps it.
+    fn release(&self) {
+        let kept = self.kept.lock().take();
+        drop(kept);
     }
 
     fn take(&self, name: &[u8]) -> Option<Arc<Dentry>> {
@@ -206,7 +221,7 @@ impl Dentry {
         let replaced = new_dir.take(new_name);
         match &replaced {
             Some(other) if exchange => self.put(name, other),
-            Some(gone) => gone.place.lock().deleted = true,
+            Some(gone) => gone.forget(),
             None => {}
         }
         if let Some(moved) = &moved {
@@ -243,9 +258,10 @@ impl Drop for Dentry {
 /// Most dentries that are kept without being used.
 const CAPACITY: usize = 4096;
 
-/// Keeps recently used dentries alive: a clock with second chances.
+/// Keeps recently used dentries alive: a clock with second chances. A kept dentry holds itself, so that a removed name
+/// lets go of its inode at once.
 pub struct DentryCache {
-    ring: Mutex<VecDeque<Arc<Dentry>>>,
+    ring: Mutex<VecDeque<Weak<Dentry>>>,
 }
 
 impl Default for DentryCache {
@@ -256,30 +272,39 @@ impl Default for DentryCache {
 
 impl DentryCache {
     fn keep(&self, dentry: &Arc<Dentry>) {
+        *dentry.kept.lock() = Some(dentry.clone());
         let mut ring = self.ring.lock();
-        ring.push_back(dentry.clone());
-        let mut evicted = None;
+        ring.push_back(Arc::downgrade(dentry));
+        // Nothing is dropped under the lock: it may be the last reference.
+        let mut seen = Vec::new();
         // Chances are bounded too, so that a full ring of referenced dentries costs little.
         for chance in 0..8 {
             if ring.len() <= CAPACITY {
                 break;
             }
-            let Some(oldest) = ring.pop_front() else { break };
-            if chance < 7 && oldest.referenced.swap(false, Ordering::Relaxed) {
-                ring.push_back(oldest);
-            } else {
-                evicted = Some(oldest);
+            let Some(oldest) = ring.pop_front().and_then(|weak| weak.upgrade()) else { continue };
+            let again = chance < 7 && oldest.referenced.swap(false, Ordering::Relaxed);
+            if again {
+                ring.push_back(Arc::downgrade(&oldest));
+            }
+            seen.push((oldest, again));
+            if !again {
                 break;
             }
         }
         drop(ring);
-        // Dropped outside the lock: it may be the last reference.
-        drop(evicted);
+        seen.iter().filter(|(_, again)| !again).for_each(|(oldest, _)| oldest.release());
     }
 
     /// Lets go of everything that is not in use.
     pub fn clear(&self) {
         let all = std::mem::take(&mut *self.ring.lock());
-        drop(all);
+        all.iter().filter_map(Weak::upgrade).for_each(|dentry| dentry.release());
+    }
+}
+
+impl Drop for DentryCache {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

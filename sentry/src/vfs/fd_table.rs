@@ -54,6 +54,12 @@ impl FdTable {
         FdTable { slots: Mutex::new(Level::FdTable, self.slots.lock().clone()), lock_owner: LockOwner::default() }
     }
 
+    /// How many are open, roughly: the table's length.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slots.lock().entries.len()
+    }
+
     /// The open file of `fd`.
     ///
     /// # Errors

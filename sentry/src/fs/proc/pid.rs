@@ -1,11 +1,13 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
 use super::{Proc, fds, maps, mounts, status};
 use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFile, PseudoLink, fixed_dir};
+use crate::kernel::oom;
 use crate::kernel::task::{Task, Tid};
 use crate::vfs::file::Target;
 use crate::vfs::perm::CAP_SYS_PTRACE;
@@ -89,15 +91,40 @@ const FILES: &[FileLine] = &[
     ("personality", 0o400, true, |_, _| Ok(b"00000000\n".to_vec())),
     ("sessionid", 0o444, false, |_, _| Ok(b"4294967295".to_vec())),
     ("loginuid", 0o644, false, |_, _| Ok(b"4294967295".to_vec())),
-    ("oom_score", 0o444, false, |_, _| Ok(b"0\n".to_vec())),
-    ("oom_score_adj", 0o644, false, |_, _| Ok(b"0\n".to_vec())),
-    ("oom_adj", 0o644, false, |_, _| Ok(b"0\n".to_vec())),
+    ("oom_score", 0o444, false, |_, task| Ok(format!("{}\n", oom::score(&task.kernel, &task.group)).into_bytes())),
+    ("oom_score_adj", 0o644, false, |_, task| Ok(format!("{}\n", adj_of(task)).into_bytes())),
+    ("oom_adj", 0o644, false, |_, task| Ok(format!("{}\n", to_legacy(adj_of(task))).into_bytes())),
     ("uid_map", 0o644, false, |_, _| Ok(id_map())),
     ("gid_map", 0o644, false, |_, _| Ok(id_map())),
     ("setgroups", 0o644, false, |_, _| Ok(b"allow\n".to_vec())),
     ("schedstat", 0o444, false, status::schedstat),
     ("timerslack_ns", 0o666, true, |_, _| Ok(b"50000\n".to_vec())),
 ];
+
+fn adj_of(task: &Task) -> i32 {
+    task.group.oom_score_adj.load(Ordering::Relaxed)
+}
+
+/// `OOM_DISABLE` of the legacy `oom_adj`, whose scale is -17..=15.
+const LEGACY_MIN: i32 = -17;
+
+fn to_legacy(adj: i32) -> i32 {
+    if adj == oom::ADJ_MAX { 15 } else { adj * -LEGACY_MIN / oom::ADJ_MAX }
+}
+
+/// `oom_score_adj_write`, `oom_adj_write`.
+fn set_adj(task: &Task, text: &[u8], legacy: bool) -> Result<(), Errno> {
+    let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+    let number: i32 = text.trim_end_matches('\0').trim().parse().map_err(|_| Errno::EINVAL)?;
+    let adj = match (legacy, number) {
+        (false, n) if (oom::ADJ_MIN..=oom::ADJ_MAX).contains(&n) => n,
+        (true, 15) => oom::ADJ_MAX,
+        (true, n) if (LEGACY_MIN..15).contains(&n) => n * oom::ADJ_MAX / -LEGACY_MIN,
+        _ => return Err(Errno::EINVAL),
+    };
+    task.group.oom_score_adj.store(adj, Ordering::Relaxed);
+    Ok(())
+}
 
 const LINKS: [&str; 3] = ["cwd", "root", "exe"];
 const DIRS: [&str; 5] = ["fd", "fdinfo", "ns", "net", "task"];
@@ -152,6 +179,8 @@ impl TaskDir {
                 writer.task()?.shared.lock().name = name.get(..name.len().min(15)).unwrap_or_default().to_vec();
                 Ok(())
             }));
+        } else if name.starts_with("oom_") && perm & 0o200 != 0 {
+            file = file.writable(Box::new(move |text| set_adj(&*writer.task()?, text, name == "oom_adj")));
         } else if perm & 0o200 != 0 {
             // Settings that change nothing here: taken, as a program that sets them expects.
             file = file.writable(Box::new(|_| Ok(())));

@@ -99,7 +99,7 @@ pub(super) fn statm(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
         "{} {} {} {} 0 {} 0\n",
         page(s.size),
         page(s.rss()),
-        page(s.rss_file),
+        page(s.rss_file + s.rss_shmem),
         page(s.exe),
         page(s.data + s.stack)
     );
@@ -162,7 +162,7 @@ fn memory(s: &crate::mm::info::MmStats, out: &mut String) {
         ("VmRSS", s.rss()),
         ("RssAnon", s.rss_anon),
         ("RssFile", s.rss_file),
-        ("RssShmem", 0),
+        ("RssShmem", s.rss_shmem),
         ("VmData", s.data),
         ("VmStk", s.stack),
         ("VmExe", s.exe),

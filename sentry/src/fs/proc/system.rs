@@ -91,8 +91,11 @@ fn cpuinfo(kernel: &Arc<Kernel>) -> Vec<u8> {
 
 fn meminfo(kernel: &Arc<Kernel>) -> Vec<u8> {
     let total = kernel.memory.limit() / 1024;
-    let used = (kernel.memory.used() / 1024).min(total);
-    let free = total - used;
+    let frames = kernel.memory.used() / 1024;
+    let kernel_objects = kernel.memory.kernel_bytes() / 1024;
+    let free = total.saturating_sub(frames + kernel_objects);
+    let shmem = kernel.memory.shared() / 1024;
+    let anon = frames.saturating_sub(shmem);
     let mut out = String::new();
     let mut line = |name: &str, kib: u64| {
         let _ = writeln!(out, "{:<16}{kib:>8} kB", format!("{name}:"));
@@ -102,20 +105,20 @@ fn meminfo(kernel: &Arc<Kernel>) -> Vec<u8> {
         ("MemFree", free),
         ("MemAvailable", free),
         ("Buffers", 0),
-        ("Cached", 0),
+        ("Cached", shmem),
         ("SwapCached", 0),
-        ("Active", used),
+        ("Active", frames),
         ("Inactive", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
         ("Dirty", 0),
         ("Writeback", 0),
-        ("AnonPages", used),
+        ("AnonPages", anon),
         ("Mapped", 0),
-        ("Shmem", 0),
-        ("Slab", 0),
+        ("Shmem", shmem),
+        ("Slab", kernel_objects),
         ("CommitLimit", total),
-        ("Committed_AS", used),
+        ("Committed_AS", frames),
         ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 0),
         ("Hugepagesize", 2048),
@@ -170,7 +173,7 @@ fn loadavg(kernel: &Arc<Kernel>) -> Vec<u8> {
 }
 
 fn vmstat(kernel: &Arc<Kernel>) -> Vec<u8> {
-    let free = kernel.memory.limit().saturating_sub(kernel.memory.used()) / 4096;
+    let free = kernel.memory.limit().saturating_sub(kernel.memory.charged()) / 4096;
     format!("nr_free_pages {free}\npgfault 0\npgmajfault 0\n").into_bytes()
 }
 

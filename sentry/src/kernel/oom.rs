@@ -1,0 +1,167 @@
+//! The out-of-memory killer (`mm/oom_kill.c`): over the sandbox's memory limit somebody must go.
+//!
+//! Nobody waits for memory inside the kernel. A page fault that finds only the reserve left
+//! ([`memory::MemoryFile::is_tight`]) is given up, the killer picks a process, and the faulting task yields and faults
+//! again; copies between kernel and guest use the reserve, and the call's end is where the killer is asked then.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::kernel::Kernel;
+use crate::kernel::exit;
+use crate::kernel::task::{CurrentTask, flags};
+use crate::kernel::thread_group::ThreadGroup;
+use crate::mm::Mm;
+use crate::mm::info::MmStats;
+use crate::sync::{Level, Mutex};
+
+/// `OOM_SCORE_ADJ_MIN`: never killed while there is anybody else.
+pub const ADJ_MIN: i32 = -1000;
+/// `OOM_SCORE_ADJ_MAX`.
+pub const ADJ_MAX: i32 = 1000;
+/// How long a victim may take to go before another is picked, nanoseconds.
+const PATIENCE: i64 = 2_000_000_000;
+/// What a thread, an open descriptor and a mapping cost the kernel, roughly, bytes.
+const PER_TASK: u64 = 8 << 10;
+const PER_FD: u64 = 4 << 10;
+const PER_MAP: u64 = 384;
+
+struct Victim {
+    group: Weak<ThreadGroup>,
+    mm: Weak<Mm>,
+    since: i64,
+}
+
+/// Who was killed last, so that one shortage kills one process.
+pub struct Oom {
+    last: Mutex<Option<Victim>>,
+    /// Somebody is looking for a victim.
+    looking: AtomicBool,
+}
+
+impl Default for Oom {
+    fn default() -> Self {
+        Oom { last: Mutex::new(Level::Leaf, None), looking: AtomicBool::new(false) }
+    }
+}
+
+/// Memory that a process would give back, bytes, roughly: frames, and the kernel objects it holds.
+fn footprint(group: &ThreadGroup, mm: &Mm) -> (u64, MmStats) {
+    let stats = mm.stats();
+    let tasks = group.tasks();
+    let fds = tasks.first().and_then(|t| t.fds()).map_or(0, |fds| fds.count());
+    let kernel = (tasks.len() as u64) * PER_TASK + fds as u64 * PER_FD + stats.maps as u64 * PER_MAP;
+    (stats.rss_anon + stats.rss_shmem + kernel + mm.table_bytes(), stats)
+}
+
+/// `oom_badness` in thousandths of the memory limit, the adjustment included; it may be negative.
+fn points(kernel: &Kernel, bytes: u64, adj: i32) -> i64 {
+    let total = i128::from(kernel.memory.limit().max(1));
+    i64::try_from(i128::from(bytes) * 1000 / total).unwrap_or(i64::MAX).saturating_add(i64::from(adj))
+}
+
+/// What `/proc/PID/oom_score` tells (`proc_oom_score`): 0 for the protected, about 667 for who uses nothing.
+#[must_use]
+pub fn score(kernel: &Kernel, group: &ThreadGroup) -> i64 {
+    let adj = group.oom_score_adj.load(Ordering::Relaxed);
+    let mm = group.first_task().and_then(|t| t.mm());
+    match mm {
+        Some(mm) if adj != ADJ_MIN => ((1000 + points(kernel, footprint(group, &mm).0, adj)) * 2 / 3).max(0),
+        _ => 0,
+    }
+}
+
+struct Candidate {
+    group: Arc<ThreadGroup>,
+    mm: Arc<Mm>,
+    bytes: u64,
+    stats: MmStats,
+    points: i64,
+}
+
+fn candidates(kernel: &Kernel) -> Vec<Candidate> {
+    let mut all = Vec::new();
+    for group in kernel.pids.groups() {
+        let dying = group.state.lock().exiting.is_some();
+        let Some(mm) = group.tasks().iter().find_map(|t| t.mm()).filter(|_| !dying) else { continue };
+        let adj = group.oom_score_adj.load(Ordering::Relaxed);
+        let (bytes, stats) = footprint(&group, &mm);
+        // The protected come last, whatever they use.
+        let points = if adj == ADJ_MIN { i64::MIN } else { points(kernel, bytes, adj) };
+        all.push(Candidate { group, mm, bytes, stats, points });
+    }
+    all
+}
+
+impl Kernel {
+    /// Memory is short: kills a process, unless one that was killed for this has not gone yet. Answers whether a
+    /// process is on its way.
+    pub fn kill_for_memory(&self) -> bool {
+        if self.oom.looking.swap(true, Ordering::SeqCst) {
+            return true;
+        }
+        let found = self.find_and_kill();
+        self.oom.looking.store(false, Ordering::SeqCst);
+        found
+    }
+
+    fn find_and_kill(&self) -> bool {
+        let now = self.clock.monotonic();
+        let last = self.oom.last.lock().as_ref().map(|v| (v.group.clone(), v.mm.clone(), v.since));
+        if let Some((group, mm, since)) = last {
+            let going = group.upgrade().is_some_and(|g| !g.is_zombie()) || mm.strong_count() > 0;
+            if going && now - since < PATIENCE {
+                return true;
+            }
+        }
+        let worst = candidates(self).into_iter().max_by_key(|c| (c.points, c.bytes, c.group.tgid));
+        let Some(worst) = worst else { return false };
+        let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
+        *self.oom.last.lock() = Some(victim);
+        self.log_kill(&worst);
+        // Who shares the memory keeps it: they all go (`__oom_kill_process`).
+        for group in self.pids.groups() {
+            if group.tasks().iter().any(|t| t.mm().is_some_and(|mm| Arc::ptr_eq(&mm, &worst.mm))) {
+                exit::kill_group(&group, libc::SIGKILL);
+            }
+        }
+        true
+    }
+
+    fn log_kill(&self, worst: &Candidate) {
+        let name = worst.group.first_task().map(|t| t.shared.lock().name.clone()).unwrap_or_default();
+        let kib = |bytes: u64| bytes >> 10;
+        log::warn!(
+            "out of memory: killed process {} ({}), total-vm {} kB, anon-rss {} kB, shmem-rss {} kB, {} mappings, \
+             oom_score_adj {}; the sandbox uses {} kB of its limit of {} kB ({} kB of it for kernel objects); raise it \
+             with --memory",
+            worst.group.tgid.0,
+            String::from_utf8_lossy(&name),
+            kib(worst.stats.size),
+            kib(worst.stats.rss_anon),
+            kib(worst.stats.rss_shmem),
+            worst.stats.maps,
+            worst.group.oom_score_adj.load(Ordering::Relaxed),
+            kib(self.memory.charged()),
+            kib(self.memory.limit()),
+            kib(self.memory.kernel_bytes()),
+        );
+    }
+}
+
+/// A fault found no memory: kills somebody; the caller yields and tries again, unless it was itself.
+pub fn relieve(cx: &mut CurrentTask<'_>) {
+    if !cx.kernel().kill_for_memory() {
+        // Everybody is on the way out and still there is no memory: the task's own end is what is left.
+        exit::kill_group(&cx.task.group, libc::SIGKILL);
+    }
+    cx.own.starved = true;
+}
+
+/// After a call: it may have used up the reserve, or made kernel objects beyond the limit.
+pub fn check(cx: &mut CurrentTask<'_>) {
+    let failed = cx.own.mm.as_ref().is_some_and(|mm| mm.take_oom());
+    if (failed || cx.kernel().memory.is_tight()) && cx.task.flags.load(Ordering::SeqCst) & flags::EXIT == 0 {
+        relieve(cx);
+    }
+}
