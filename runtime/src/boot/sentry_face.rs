@@ -40,7 +40,10 @@ pub fn play_attacker(mut taken: Taken) -> Result<Message> {
     let platform = platforms::build(taken.config.platform, taken.fd(Role::Kvm))?;
     let trial = &taken.config.trial;
     walls::install_filter(&platform.seccomp_rules(), taken.config.debug, trial)?;
-    trial.attempt().map(|()| Message::Exited(0)).map_err(Failure::runtime)
+    let outcome = trial.attempt().map(|()| Message::Exited(0)).map_err(Failure::runtime);
+    // An attempt may have changed who we are, so that ending the platform in good order could wait for ever.
+    std::mem::forget(platform);
+    outcome
 }
 
 fn sentry_config(

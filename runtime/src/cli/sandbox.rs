@@ -95,6 +95,8 @@ impl DoArgs {
             without: self.without.clone(),
             #[cfg(feature = "compromised")]
             attempt: self.attempt.clone(),
+            #[cfg(feature = "compromised")]
+            victim: std::process::id(),
         }
     }
 }
