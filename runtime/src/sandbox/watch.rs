@@ -144,6 +144,9 @@ impl Watch {
             (Some(Message::Signaled(signal)), WaitStatus::Exited(..)) => Ok(128u8.saturating_add(signal)),
             (_, WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Err(filter_killed()),
             (_, WaitStatus::Exited(_, hostsys::sigsys::REFUSED_STATUS)) => Err(filter_killed()),
+            (_, WaitStatus::Exited(_, hostsys::abort::ABORTED_STATUS)) => {
+                Err(Failure::new(Status::SandboxDied, killed_by(Signal::SIGABRT)))
+            }
             (_, WaitStatus::Signaled(_, signal, _)) => Err(Failure::new(Status::SandboxDied, killed_by(signal))),
             (_, other) => {
                 let text =
@@ -171,6 +174,7 @@ fn killed_by(signal: Signal) -> String {
         Signal::SIGKILL => {
             "somebody killed it, or the host ran out of memory (see dmesg); --memory lowers what the guest may use"
         }
+        Signal::SIGABRT => "it gave up, and said why just before (out of memory, a failed check): please report it",
         _ => "a defect of nanovisor: run again with --debug and report it",
     };
     format!("the sandbox process was killed by {signal}: {hint}")
