@@ -53,7 +53,10 @@ fn run(control: &Arc<SeqPacket>) -> Result<Message> {
     let taken = take::take(control)?;
     let log =
         fds::dup_above(control_safe(LOG_FD)?.as_fd(), PROGRAM_FD).map_err(|e| Failure::host("opening the log", e))?;
-    logging::init(log, taken.config.log_format, logging::level(taken.config.debug));
+    let level = logging::level(taken.config.debug);
+    // A trace of system calls is made of lines of the level info.
+    let level = if taken.config.strace { level.max(log::LevelFilter::Info) } else { level };
+    logging::init(log, taken.config.log_format, level);
     end_by_telling(control.clone())?;
     walls::check_process(taken.config.inside_user, &taken.config.trial)?;
     #[cfg(feature = "compromised")]

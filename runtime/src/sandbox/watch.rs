@@ -12,14 +12,16 @@ use super::launch::Sandbox;
 use crate::control::wire::{self, Message};
 use crate::failure::{Failure, Result, Status};
 
-/// Signals that mean something to the sandbox. SIGCONT is seen by coming back from the stop.
-const WATCHED: [Signal; 8] = [
+/// Signals that go to the program, but for SIGTSTP, which stops us both.
+const WATCHED: [Signal; 10] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
     Signal::SIGQUIT,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGCONT,
     Signal::SIGWINCH,
     Signal::SIGTSTP,
 ];
@@ -97,7 +99,7 @@ impl Watch {
     fn on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::SIGTSTP => self.stop(),
-            Signal::SIGWINCH => self.send_window_size(),
+            Signal::SIGWINCH if self.terminal.is_some() => self.send_window_size(),
             other => self.send(&Message::Signal(other as i32)),
         }
     }
