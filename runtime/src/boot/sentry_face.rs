@@ -128,14 +128,6 @@ fn not_started(errno: Errno, text: &str) -> Status {
     }
 }
 
-/// Prints the table of system calls.
-///
-/// # Errors
-/// The table is not there yet.
-pub fn print_syscalls(_json: bool) -> Result<()> {
-    Err(Failure::new(Status::NotYet, "the table of system calls is not printed yet; see docs/syscalls.md"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
