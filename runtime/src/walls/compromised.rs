@@ -3,8 +3,12 @@
 use hostsys::trial::ATTEMPTS;
 
 /// Defects that a sentry may have, to see how each ends. Played like attempts, after the filter is up.
-const DEFECTS: [(&str, fn()); 4] =
-    [("panic", defective_index), ("thread-panic", thread_panic), ("abort", || std::process::abort()), ("recursion", recursion)];
+const DEFECTS: [(&str, fn()); 4] = [
+    ("panic", defective_index),
+    ("thread-panic", thread_panic),
+    ("abort", || std::process::abort()),
+    ("recursion", recursion),
+];
 
 /// Tries `name`; tells on the log what came of it.
 ///

@@ -185,4 +185,3 @@ impl FileOps for HostFile {
         self
     }
 }
-
