@@ -4,6 +4,7 @@
 //! the call that failed and carries the host's errno.
 #![allow(unsafe_code)]
 
+pub mod abort;
 pub mod caps;
 pub mod dirent;
 pub mod error;

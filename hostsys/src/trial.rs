@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An attempt by name.
 pub type Attempt = (&'static str, fn() -> io::Result<()>);
@@ -9,17 +10,25 @@ pub type Attempt = (&'static str, fn() -> io::Result<()>);
 /// Everything that is attempted. Each succeeds where the walls in its way are down.
 pub const ATTEMPTS: &[Attempt] = &[
     ("open-file", open_file),
+    ("open-proc", open_proc),
+    ("open-handle", open_handle),
     ("socket", socket),
     ("host-network", host_network),
     ("exec", exec),
     ("fork", fork),
     ("signal", signal),
+    ("signal-thread", signal_thread),
     ("ptrace", ptrace),
+    ("ptrace-attach", ptrace_attach),
+    ("pidfd", pidfd),
     ("mount", mount),
     ("unshare", unshare),
     ("setuid", setuid),
     ("mmap-exec", mmap_exec),
     ("mprotect-exec", mprotect_exec),
+    ("rewrite-code", rewrite_code),
+    ("read-implies-exec", read_implies_exec),
+    ("kvm-ioctl", kvm_ioctl),
     ("ioctl", ioctl),
     ("prctl", prctl),
     ("bpf", bpf),
@@ -41,16 +50,36 @@ fn try_call(nr: libc::c_long, args: [u64; 6]) -> io::Result<()> {
     call(nr, args).map(|_| ())
 }
 
-fn parent() -> io::Result<u64> {
-    match call(libc::SYS_getppid, [0; 6])? {
-        // The parent is in another pid namespace: it has no number here.
-        0 => Err(io::Error::from_raw_os_error(libc::ESRCH)),
-        pid => Ok(pid.unsigned_abs()),
-    }
+/// The process that attempts are aimed at.
+static VICTIM: AtomicU64 = AtomicU64::new(0);
+
+/// Names the host's process that attempts are aimed at, by its number outside. An attacker could guess it.
+pub fn aim_at(pid: u32) {
+    VICTIM.store(u64::from(pid), Ordering::Relaxed);
+}
+
+fn victim() -> u64 {
+    VICTIM.load(Ordering::Relaxed)
 }
 
 fn open_file() -> io::Result<()> {
     try_call(libc::SYS_openat, [libc::AT_FDCWD as u64, PASSWD.as_ptr() as u64, libc::O_RDONLY as u64, 0, 0, 0])
+}
+
+fn open_proc() -> io::Result<()> {
+    let status = c"/proc/self/status".as_ptr() as u64;
+    try_call(libc::SYS_openat, [libc::AT_FDCWD as u64, status, libc::O_RDONLY as u64, 0, 0, 0])
+}
+
+/// Leaves an empty root: a file handle names a file by its inode number, without a path (the attack on early Docker).
+fn open_handle() -> io::Result<()> {
+    // An answer of ESTALE says that only the guess of the inode was wrong.
+    let handle: [u32; 4] = [8, 1, 2, 0];
+    let args = [libc::AT_FDCWD as u64, handle.as_ptr() as u64, libc::O_RDONLY as u64, 0, 0, 0];
+    match try_call(libc::SYS_open_by_handle_at, args) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ESTALE | libc::EOPNOTSUPP)) => Ok(()),
+        other => other,
+    }
 }
 
 fn socket() -> io::Result<()> {
@@ -81,13 +110,33 @@ fn fork() -> io::Result<()> {
 }
 
 fn signal() -> io::Result<()> {
-    try_call(libc::SYS_kill, [parent()?, 0, 0, 0, 0, 0])
+    try_call(libc::SYS_kill, [victim(), 0, 0, 0, 0, 0])
+}
+
+/// With the signal that the ptrace platform kicks its stubs with; to the command line, it means nothing terrible.
+fn signal_thread() -> io::Result<()> {
+    try_call(libc::SYS_tgkill, [victim(), victim(), libc::SIGUSR1 as u64, 0, 0, 0])
 }
 
 fn ptrace() -> io::Result<()> {
     const SEIZE: u64 = 0x4206;
     // The process's end lets go of it again.
-    try_call(libc::SYS_ptrace, [SEIZE, parent()?, 0, 0, 0, 0])
+    try_call(libc::SYS_ptrace, [SEIZE, victim(), 0, 0, 0, 0])
+}
+
+/// By a request that no platform makes.
+fn ptrace_attach() -> io::Result<()> {
+    const ATTACH: u64 = 16;
+    const DETACH: u64 = 17;
+    try_call(libc::SYS_ptrace, [ATTACH, victim(), 0, 0, 0, 0])?;
+    // The stop that attaching causes must be over before the command line can hear us.
+    let wall = libc::__WALL as u64;
+    try_call(libc::SYS_wait4, [victim(), 0, wall, 0, 0, 0])?;
+    try_call(libc::SYS_ptrace, [DETACH, victim(), 0, 0, 0, 0])
+}
+
+fn pidfd() -> io::Result<()> {
+    try_call(libc::SYS_pidfd_open, [victim(), 0, 0, 0, 0, 0])
 }
 
 fn mount() -> io::Result<()> {
@@ -96,7 +145,11 @@ fn mount() -> io::Result<()> {
 }
 
 fn unshare() -> io::Result<()> {
-    try_call(libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0])
+    match try_call(libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]) {
+        // Only that we have threads stood in the way, and an attacker can end those.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other,
+    }
 }
 
 fn setuid() -> io::Result<()> {
@@ -115,6 +168,33 @@ fn mmap_exec() -> io::Result<()> {
 fn mprotect_exec() -> io::Result<()> {
     let page = map(libc::PROT_READ | libc::PROT_WRITE)?;
     try_call(libc::SYS_mprotect, [page.unsigned_abs(), 4096, (libc::PROT_READ | libc::PROT_EXEC) as u64, 0, 0, 0])
+}
+
+/// Makes its own code writable, without ever having asked for both at once.
+fn rewrite_code() -> io::Result<()> {
+    let page = (rewrite_code as *const () as u64) & !4095;
+    let prot = |bits: i32| try_call(libc::SYS_mprotect, [page, 4096, bits as u64, 0, 0, 0]);
+    prot(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)?;
+    prot(libc::PROT_READ | libc::PROT_EXEC)
+}
+
+/// A personality under which every readable mapping may be executed.
+fn read_implies_exec() -> io::Result<()> {
+    const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
+    try_call(libc::SYS_personality, [READ_IMPLIES_EXEC, 0, 0, 0, 0, 0])
+}
+
+/// Another virtual machine, out of whatever descriptor is /dev/kvm.
+fn kvm_ioctl() -> io::Result<()> {
+    const CREATE_VM: u64 = 0xae01;
+    let mut last = Ok(());
+    for fd in 3..64 {
+        last = try_call(libc::SYS_ioctl, [fd, CREATE_VM, 0, 0, 0, 0]);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 fn ioctl() -> io::Result<()> {
@@ -154,7 +234,7 @@ fn read_memory() -> io::Result<()> {
     let local = [byte.as_mut_ptr() as u64, 1];
     // Any address will do: EFAULT comes after the right to look.
     let remote = [4096u64, 1];
-    let args = [parent()?, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0];
+    let args = [victim(), local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0];
     match try_call(libc::SYS_process_vm_readv, args) {
         Err(e) if e.raw_os_error() == Some(libc::EFAULT) => Ok(()),
         other => other,

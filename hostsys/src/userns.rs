@@ -18,6 +18,18 @@ pub struct Identity {
     pub host_gid: u32,
 }
 
+/// Whether user and group `id` exist in the user namespace that we are in: in a nested one they may not.
+#[must_use]
+pub fn is_mapped(id: u32) -> bool {
+    let holds = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
+    };
+    let mapped = |file: &str| fs::read_to_string(file).is_ok_and(|maps| maps.lines().any(holds));
+    mapped("/proc/self/uid_map") && mapped("/proc/self/gid_map")
+}
+
 /// Gives process `pid`, which sits in a new user namespace of ours, its only user and group.
 ///
 /// A caller without privilege may map only itself, and must forbid `setgroups` first (`user_namespaces(7)`).

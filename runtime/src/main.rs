@@ -7,8 +7,10 @@ mod control;
 mod failure;
 mod image;
 mod logging;
+mod output;
 mod platforms;
 mod sandbox;
+mod syscalls;
 mod walls;
 
 use std::io::Write;
@@ -51,6 +53,6 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Do(args) => sandbox::run(&args, &cli.log, log),
         Command::Image(command) => image::run(&command).map(|()| 0),
         Command::Platforms { json } => platforms::run(json).map(|()| 0),
-        Command::Syscalls { json } => boot::sentry_face::print_syscalls(json).map(|()| 0),
+        Command::Syscalls { json } => syscalls::run(json).map(|()| 0),
     }
 }

@@ -53,8 +53,11 @@ fn run(control: &Arc<SeqPacket>) -> Result<Message> {
     let taken = take::take(control)?;
     let log =
         fds::dup_above(control_safe(LOG_FD)?.as_fd(), PROGRAM_FD).map_err(|e| Failure::host("opening the log", e))?;
-    logging::init(log, taken.config.log_format, logging::level(taken.config.debug));
-    panic_to_log();
+    let level = logging::level(taken.config.debug);
+    // A trace of system calls is made of lines of the level info.
+    let level = if taken.config.strace { level.max(log::LevelFilter::Info) } else { level };
+    logging::init(log, taken.config.log_format, level);
+    end_by_telling(control.clone())?;
     walls::check_process(taken.config.inside_user, &taken.config.trial)?;
     #[cfg(feature = "compromised")]
     if taken.config.trial.attempt.is_some() {
@@ -69,10 +72,16 @@ fn control_safe(number: RawFd) -> Result<std::mem::ManuallyDrop<std::os::fd::Own
     Ok(std::mem::ManuallyDrop::new(fd))
 }
 
-/// A panic is a defect of ours: one line in the log, and the whole sandbox ends (the guest must not go on).
-fn panic_to_log() {
-    std::panic::set_hook(Box::new(|info| {
-        log::error!("the sandbox kernel panicked: {}", info.to_string().replace('\n', ": "));
+/// A panic or an abort is a defect of ours: it is told in one line, and the whole sandbox ends (the guest must not go on).
+fn end_by_telling(control: Arc<SeqPacket>) -> Result<()> {
+    std::panic::set_hook(Box::new(move |info| {
+        let what = info.to_string().replace('\n', " ");
+        let text = format!("the sandbox kernel {what}: a defect of nanovisor, please report it");
+        let failure = Failure::new(Status::SandboxDied, text);
+        if control.send(&Message::failed(&failure).encode(), &[]).is_err() {
+            log::error!("{failure}");
+        }
         process::exit_now(i32::from(Status::SandboxDied as u8));
     }));
+    hostsys::abort::end_by_status().map_err(|e| Failure::host("preparing for the worst", e))
 }

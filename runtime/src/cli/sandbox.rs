@@ -28,7 +28,8 @@ Examples:
   nanovisor do --image debian.img --strace --log trace.txt -- ls
 
 The terminal, the streams and signals go through to the program. With a terminal, Ctrl-C and Ctrl-Z reach the program's
-own terminal inside; without one, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 sent to nanovisor go to it.";
+own terminal inside; without one, INT, TERM, HUP, QUIT, USR1, USR2, ALRM, CONT and WINCH sent to nanovisor go to it, and
+TSTP stops both.";
 
 /// The flags of `nanovisor do`.
 #[derive(Args, Clone, Debug)]
@@ -95,6 +96,8 @@ impl DoArgs {
             without: self.without.clone(),
             #[cfg(feature = "compromised")]
             attempt: self.attempt.clone(),
+            #[cfg(feature = "compromised")]
+            victim: std::process::id(),
         }
     }
 }

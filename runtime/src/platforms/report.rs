@@ -1,11 +1,10 @@
 //! `nanovisor platforms`: each platform tried on this host.
 
-use std::io::Write;
-
 use serde::{Deserialize, Serialize};
 
 use super::{ALL, build, measure, open_kvm};
 use crate::failure::{Failure, Result};
+use crate::output;
 use crate::sandbox::config::PlatformKind;
 
 /// One platform on this host.
@@ -80,10 +79,7 @@ pub fn run(json: bool) -> Result<()> {
     } else {
         table(&report)
     };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::runtime(format!("standard output: {e}"))),
-        _ => Ok(()),
-    }
+    output::print(&text)
 }
 
 fn table(report: &Report) -> String {

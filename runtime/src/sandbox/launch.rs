@@ -61,13 +61,17 @@ fn identity_for(program: &File, trial: &Trial) -> Identity {
     let for_all = program.metadata().is_ok_and(|m| m.mode() & 0o001 != 0);
     // Root of a user namespace would be given its capabilities back by the exec.
     let inside = if trial.stands(Wall::Capabilities) { NOBODY } else { 0 };
-    if uid == 0 && for_all {
-        return Identity { inside, host_uid: NOBODY, host_gid: NOBODY };
-    }
     if uid == 0 {
-        log::warn!(
-            "the nanovisor file may not be executed by others (chmod o+x it): the sandbox process stays the host's root"
-        );
+        let mapped = userns::is_mapped(NOBODY);
+        if mapped && for_all {
+            return Identity { inside, host_uid: NOBODY, host_gid: NOBODY };
+        }
+        let why = if mapped {
+            "the nanovisor file may not be executed by others (chmod o+x it)"
+        } else {
+            "the user namespace we are in has no user 65534"
+        };
+        log::warn!("{why}: the sandbox process stays {} outside of its own namespace", nix::unistd::geteuid());
     }
     Identity { inside, host_uid: uid, host_gid: gid }
 }
@@ -89,6 +93,12 @@ fn fork(identity: Identity, trial: &Trial) -> Result<(Fork, Option<Identity>)> {
     let hint = userns::refusal_hint().unwrap_or_else(|| "run as root, or allow user namespaces".into());
     if !nix::unistd::geteuid().is_root() {
         let text = format!("starting the sandbox process: the host refuses a user namespace ({refused}); {hint}");
+        return Err(Failure::new(Status::NotPermitted, text));
+    }
+    if !userns::is_mapped(NOBODY) {
+        let text = format!(
+            "starting the sandbox process: no user namespace ({refused}; {hint}), and no user {NOBODY} to become without one"
+        );
         return Err(Failure::new(Status::NotPermitted, text));
     }
     log::warn!("no user namespace for the sandbox ({refused}; {hint}): it runs as the host's nobody without one");

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::config::{Role, SandboxConfig};
 use super::{files, streams::Streams};
@@ -70,12 +70,11 @@ fn open_image(args: &DoArgs) -> Result<(PathBuf, File)> {
     }
 }
 
-/// A program's first environment: what login gives, then `--env`, the later value winning.
+/// A program's first environment: what login gives, then `--env`, the later value winning. HOME comes from the image's
+/// /etc/passwd, which only the sentry reads.
 fn environment(args: &DoArgs, tty: bool) -> Vec<Vec<u8>> {
-    let home = if Path::new(&args.user).starts_with("0") || args.user.starts_with("0:") { "/root" } else { "/" };
     let mut env = vec![
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        format!("HOME={home}"),
         format!("HOSTNAME={}", args.hostname),
     ];
     if tty {

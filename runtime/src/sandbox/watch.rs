@@ -12,14 +12,16 @@ use super::launch::Sandbox;
 use crate::control::wire::{self, Message};
 use crate::failure::{Failure, Result, Status};
 
-/// Signals that mean something to the sandbox. SIGCONT is seen by coming back from the stop.
-const WATCHED: [Signal; 8] = [
+/// Signals that go to the program, but for SIGTSTP, which stops us both.
+const WATCHED: [Signal; 10] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
     Signal::SIGQUIT,
     Signal::SIGUSR1,
     Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGCONT,
     Signal::SIGWINCH,
     Signal::SIGTSTP,
 ];
@@ -97,7 +99,7 @@ impl Watch {
     fn on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::SIGTSTP => self.stop(),
-            Signal::SIGWINCH => self.send_window_size(),
+            Signal::SIGWINCH if self.terminal.is_some() => self.send_window_size(),
             other => self.send(&Message::Signal(other as i32)),
         }
     }
@@ -144,6 +146,9 @@ impl Watch {
             (Some(Message::Signaled(signal)), WaitStatus::Exited(..)) => Ok(128u8.saturating_add(signal)),
             (_, WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Err(filter_killed()),
             (_, WaitStatus::Exited(_, hostsys::sigsys::REFUSED_STATUS)) => Err(filter_killed()),
+            (_, WaitStatus::Exited(_, hostsys::abort::ABORTED_STATUS)) => {
+                Err(Failure::new(Status::SandboxDied, killed_by(Signal::SIGABRT)))
+            }
             (_, WaitStatus::Signaled(_, signal, _)) => Err(Failure::new(Status::SandboxDied, killed_by(signal))),
             (_, other) => {
                 let text =
@@ -171,6 +176,7 @@ fn killed_by(signal: Signal) -> String {
         Signal::SIGKILL => {
             "somebody killed it, or the host ran out of memory (see dmesg); --memory lowers what the guest may use"
         }
+        Signal::SIGABRT => "it gave up, and said why just before (out of memory, a failed check): please report it",
         _ => "a defect of nanovisor: run again with --debug and report it",
     };
     format!("the sandbox process was killed by {signal}: {hint}")

@@ -30,6 +30,9 @@ pub struct Trial {
     /// What the sandbox process tries once it is sealed.
     #[cfg(feature = "compromised")]
     pub attempt: Option<String>,
+    /// The host's number of the command line's process: what attempts on other processes are aimed at.
+    #[cfg(feature = "compromised")]
+    pub victim: u32,
 }
 
 impl Trial {
@@ -52,6 +55,6 @@ impl Trial {
     /// What was attempted failed.
     #[cfg(feature = "compromised")]
     pub fn attempt(&self) -> Result<(), String> {
-        self.attempt.as_deref().map_or(Ok(()), super::compromised::play)
+        self.attempt.as_deref().map_or(Ok(()), |name| super::compromised::play(name, self.victim))
     }
 }

@@ -32,7 +32,10 @@ struct Failure(Errno, String);
 
 impl StartOp {
     fn start(&mut self, cx: &mut CurrentTask<'_>) -> Result<(), Failure> {
-        let creds = identity(cx, &self.user)?;
+        let (creds, home) = identity(cx, &self.user)?;
+        if !self.env.iter().any(|e| e.starts_with(b"HOME=")) {
+            self.env.push([b"HOME=", home.as_bytes()].concat());
+        }
         let cwd = if self.cwd.is_empty() { b"/".as_slice() } else { &self.cwd };
         vfs::set_cwd(cx, cwd).map_err(|e| Failure(e, format!("working directory {}: {}", text(cwd), e.text())))?;
         cx.task.shared.lock().creds = std::sync::Arc::new(creds);
@@ -103,11 +106,9 @@ impl Op for StartOp {
     }
 }
 
-/// Credentials for `UID[:GID]` or names, from the image's own databases.
-fn identity(cx: &mut CurrentTask<'_>, user: &str) -> Result<Creds, Failure> {
-    if user.is_empty() {
-        return Ok(Creds::root());
-    }
+/// Credentials and home directory for `UID[:GID]` or names, from the image's own databases.
+fn identity(cx: &mut CurrentTask<'_>, user: &str) -> Result<(Creds, String), Failure> {
+    let user = if user.is_empty() { "0:0" } else { user };
     let (user, group) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
     let passwd = database(cx, b"/etc/passwd");
     let groups = database(cx, b"/etc/group");
@@ -127,8 +128,13 @@ fn identity(cx: &mut CurrentTask<'_>, user: &str) -> Result<Creds, Failure> {
         name.is_some_and(|name| f.get(3).is_some_and(|members| members.split(',').any(|m| m == name)))
     };
     let mut extra: Vec<u32> = groups.iter().filter(member).filter_map(|f| number(f.get(2)?)).collect();
-    extra.push(gid);
-    Ok(Creds::user(uid, gid, extra))
+    if !extra.contains(&gid) {
+        extra.push(gid);
+    }
+    // Without an entry: as login(1) has it.
+    let home = entry.and_then(|f| f.get(5)).filter(|home| !home.is_empty());
+    let home = home.cloned().unwrap_or_else(|| if uid == 0 { "/root" } else { "/" }.to_owned());
+    Ok((Creds::user(uid, gid, extra), home))
 }
 
 fn number(text: &str) -> Option<u32> {

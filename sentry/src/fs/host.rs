@@ -1,7 +1,8 @@
 //! Standard streams that are the host's: descriptors handed over at boot and passed through.
 //!
-//! The descriptor's open file is shared with processes outside, so its O_NONBLOCK is not ours to set. Instead a
-//! stream is polled before each read or write, and written in pieces that fit (PIPE_BUF).
+//! A descriptor whose open file is shared with processes outside keeps its O_NONBLOCK as it was: such a stream is polled
+//! before each read or write, and written in pieces that fit (PIPE_BUF). Pipes and terminals mostly arrive with an open
+//! file of their own, which does not block.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct HostFile {
     watch: Option<HostWatch>,
     fd: OwnedFd,
     kind: FileType,
+    /// Reads and writes of the descriptor answer EAGAIN by themselves where they would wait.
+    nonblocking: bool,
     attr: Attr,
 }
 
@@ -50,12 +53,13 @@ impl HostFile {
         let mode = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL)?;
         let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
         let flags = OpenFlags::from_bits_retain(mode.cast_unsigned()).intersection(keep);
+        let nonblocking = mode & libc::O_NONBLOCK != 0;
         let perm = stat.st_mode & !SFlag::S_IFMT.bits() & 0o777;
         let attr = Attr {
             size: stat.st_size.max(0).cast_unsigned(),
             ..anon::attr(kind, perm, anon::next_ino(), Timespec::from_nanos(0))
         };
-        Ok(FileDescription::anonymous(Arc::new(HostFile { watch, fd, kind, attr }), flags))
+        Ok(FileDescription::anonymous(Arc::new(HostFile { watch, fd, kind, nonblocking, attr }), flags))
     }
 
     fn ready(&self, flags: PollFlags) -> PollFlags {
@@ -66,11 +70,21 @@ impl HostFile {
         }
     }
 
+    /// Whether a transfer would block this thread: asked where the descriptor does not tell by itself.
+    fn would_wait(&self, events: PollFlags) -> bool {
+        !self.nonblocking && self.watch.is_some() && self.ready(events).is_empty()
+    }
+
+    fn most_at_once(&self) -> usize {
+        let may_block = self.watch.is_some() && !self.nonblocking && self.kind != FileType::Socket;
+        if may_block { PIPE_BUF } else { CHUNK }
+    }
+
     fn read_some(&self, buf: &mut [u8]) -> Result<usize, Errno> {
         if self.kind == FileType::Socket {
             return recv(self.fd.as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT).map_err(errno);
         }
-        if self.watch.is_some() && self.ready(PollFlags::POLLIN).is_empty() {
+        if self.would_wait(PollFlags::POLLIN) {
             return Err(Errno::EAGAIN);
         }
         nix::unistd::read(&self.fd, buf).map_err(errno)
@@ -80,7 +94,7 @@ impl HostFile {
         if self.kind == FileType::Socket {
             return send(self.fd.as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).map_err(errno);
         }
-        if self.watch.is_some() && self.ready(PollFlags::POLLOUT).is_empty() {
+        if self.would_wait(PollFlags::POLLOUT) {
             return Err(Errno::EAGAIN);
         }
         nix::unistd::write(&self.fd, buf).map_err(errno)
@@ -95,25 +109,19 @@ impl FileOps for HostFile {
     }
 
     fn write(&self, _file: &FileDescription, src: &mut IoSource<'_>, _offset: u64) -> Result<usize, Errno> {
-        let limit = if self.watch.is_some() && self.kind != FileType::Socket { PIPE_BUF } else { CHUNK };
+        let mut buf = vec![0u8; src.remaining().min(self.most_at_once())];
         let mut written = 0;
         while src.remaining() > 0 {
-            // Only what the host will surely take may leave the source: ask for room first.
-            if self.watch.is_some() && self.ready(PollFlags::POLLOUT).is_empty() {
-                return if written > 0 { Ok(written) } else { Err(Errno::EAGAIN) };
-            }
-            let mut buf = vec![0u8; src.remaining().min(limit)];
-            let taken = src.take(&mut buf)?;
-            let mut sent = 0;
-            while sent < taken {
-                match self.write_some(&buf[sent..taken]) {
-                    Ok(n) => sent += n,
-                    Err(Errno::EAGAIN) if sent > 0 || written > 0 => self.wait_writable(),
-                    Err(Errno::EINTR) => {}
-                    Err(e) => return if written > 0 { Ok(written) } else { Err(e) },
+            // Only what the host has taken may leave the source.
+            let n = src.peek(&mut buf)?;
+            match self.write_some(&buf[..n]) {
+                Ok(n) => {
+                    src.skip(n);
+                    written += n;
                 }
+                Err(Errno::EINTR) => {}
+                Err(e) => return if written > 0 { Ok(written) } else { Err(e) },
             }
-            written += taken;
         }
         Ok(written)
     }
@@ -175,13 +183,5 @@ impl FileOps for HostFile {
 
     fn as_any(&self) -> &dyn std::any::Any {
         self
-    }
-}
-
-impl HostFile {
-    /// A part of a piece was taken and the rest must follow: the host promised the room, so this is short.
-    fn wait_writable(&self) {
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
-        let _ = poll(&mut fds, PollTimeout::from(100u8));
     }
 }
