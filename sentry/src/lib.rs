@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod fs;
+pub mod ipc;
 pub mod kernel;
 pub mod loader;
 pub mod mm;

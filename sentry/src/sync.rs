@@ -37,6 +37,8 @@ pub enum Level {
     Mappings,
     /// Pmas of an address space.
     Pmas,
+    /// Tables of System V objects.
+    Ipc,
     /// Epoll: interest list, then ready list.
     Epoll,
     /// `Task::shared`: what others may read of a task (mm, descriptors, credentials, name).

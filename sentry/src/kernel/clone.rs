@@ -124,11 +124,13 @@ pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
     let arch = copy_arch(cx, args);
     let vfork = has(flag::VFORK).then(|| Arc::new(VforkDone::default()));
     let apart = has(flag::VM) && !has(flag::VFORK);
+    let undo = has(flag::SYSVSEM).then(|| crate::syscalls::sysv::undo_list(cx));
     let child = Task::with(cx.kernel(), tid, group, arch, shared, signals, |own| {
         own.altstack = if apart { AltStack::default() } else { cx.own.altstack };
         own.clear_tid = if has(flag::CHILD_CLEARTID) { args.child_tid } else { 0 };
         own.timer_slack = cx.own.timer_slack;
         own.vfork_done.clone_from(&vfork);
+        own.sem_undo.clone_from(&undo);
     });
     copy_sched(cx, &child);
     let pidfd = if has(flag::PIDFD) { Some(install_pidfd(cx, &child, args)?) } else { None };

@@ -288,10 +288,11 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
     let shared = TaskShared { mm: Some(prepared.mm), fds, fs, creds: prepared.creds, name: prepared.comm };
     let signals = TaskSignals::with_mask(cx.task.signals.mask());
     signals.adopt_queue(cx.task.signals.take_queue());
-    let (saved, slack) = (cx.own.saved_sigmask.take(), cx.own.timer_slack);
+    let (saved, slack, undo) = (cx.own.saved_sigmask.take(), cx.own.timer_slack, cx.own.sem_undo.take());
     let heir = Task::with(&kernel, group.tgid, group.clone(), arch, shared, signals, |own| {
         own.saved_sigmask = saved;
         own.timer_slack = slack;
+        own.sem_undo = undo;
     });
     let attr = *cx.task.sched_attr.lock();
     *heir.sched_attr.lock() = attr;

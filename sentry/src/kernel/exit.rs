@@ -49,6 +49,7 @@ pub fn exit_current(cx: &mut CurrentTask<'_>, status: Option<i32>) {
     let status = status.or(cx.task.group.state.lock().exiting).unwrap_or(0);
     cx.task.exit_status.store(status, Ordering::SeqCst);
     release_memory(cx);
+    drop(cx.own.sem_undo.take());
     release_files(cx);
     leave_group(cx);
 }

@@ -82,6 +82,8 @@ pub struct Kernel {
     pub ptys: crate::fs::tty::Ptys,
     /// Futex waiters.
     pub futexes: futex::Futexes,
+    /// System V IPC.
+    pub ipc: crate::ipc::Ipc,
     /// Controlling terminals.
     pub sessions: session::Sessions,
     /// Signals queued in all queues (RLIMIT_SIGPENDING).
@@ -162,6 +164,7 @@ impl Kernel {
                 console: OnceLock::new(),
                 ptys: crate::fs::tty::Ptys::default(),
                 futexes: futex::Futexes::default(),
+                ipc: crate::ipc::Ipc::default(),
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
                 oom: oom::Oom::default(),

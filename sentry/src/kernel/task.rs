@@ -182,6 +182,8 @@ pub struct TaskOwned {
     pub altstack: AltStack,
     /// The last fault or exception, for signal frames: trap number, error code, cr2.
     pub fault: FaultContext,
+    /// What ends with it of System V semaphores; shared by CLONE_SYSVSEM.
+    pub sem_undo: Option<Arc<crate::ipc::sem::UndoList>>,
     /// `PR_SET_TIMERSLACK`, nanoseconds; stored, since our timers have none.
     pub timer_slack: u64,
 }
@@ -311,6 +313,7 @@ impl Task {
             exiting: false,
             altstack: AltStack::default(),
             fault: FaultContext::default(),
+            sem_undo: None,
             timer_slack: 50_000,
         };
         setup(&mut own);

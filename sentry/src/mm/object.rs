@@ -93,6 +93,12 @@ impl MemoryObject {
         self.state.lock().frames.iter().map(|(r, _)| r.len()).sum()
     }
 
+    /// How many mappings it has.
+    #[must_use]
+    pub fn mappings(&self) -> usize {
+        self.state.lock().mappings.len()
+    }
+
     /// Its seals (`F_GET_SEALS`).
     #[must_use]
     pub fn seals(&self) -> u32 {

@@ -37,6 +37,23 @@ impl Mm {
         Ok(())
     }
 
+    /// What `shmdt(2)` takes away: the pieces, with their inode number, of the first mapping of a file on device `dev`
+    /// that was mapped whole at `addr`.
+    #[must_use]
+    pub fn pieces_of_device(&self, addr: u64, dev: u64) -> Vec<(AddrRange, u64)> {
+        let vmas = self.vmas.read();
+        let mut pieces: Vec<(AddrRange, u64)> = Vec::new();
+        for (range, vma) in vmas.map.overlapping(AddrRange::new(addr, USER_END.max(addr))) {
+            let Some(file) = &vma.file else { continue };
+            let key = file.mappable.key();
+            let began_here = range.start.checked_sub(addr) == Some(file.offset);
+            if key.dev == dev && began_here && pieces.first().is_none_or(|(_, ino)| *ino == key.ino) {
+                pieces.push((range, key.ino));
+            }
+        }
+        pieces
+    }
+
     /// Removes all mappings of `range`.
     pub(super) fn unmap_locked(&self, vmas: &mut Vmas, range: AddrRange, garbage: &mut Garbage) {
         let mut gone = vmas.map.remove(range);

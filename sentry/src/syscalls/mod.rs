@@ -30,6 +30,7 @@ pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod splice;
+pub mod sysv;
 pub mod time;
 pub mod trace;
 pub mod wait;
@@ -119,6 +120,7 @@ const FAMILIES: &[&[Syscall]] = &[
     socket::TABLE,
     time::TABLE,
     splice::TABLE,
+    sysv::TABLE,
     wait::TABLE,
     // Keep one entry a line.
 ];
