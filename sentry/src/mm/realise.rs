@@ -1,7 +1,7 @@
 //! From intent to frames: fresh zero pages, a file's frames, and copies for stores to private pages.
 
 use abi::{AddrRange, Errno, PAGE_SIZE};
-use memory::{Backing, Frame};
+use memory::{Backing, FileKind, Frame};
 use platform::Access;
 
 use crate::mm::extents::HUGE;
@@ -186,7 +186,12 @@ impl Mm {
                 }
             }
         }
-        let size = if self.memory.backing() == Backing::Anonymous { COPY_WINDOW * 2 } else { COPY_WINDOW };
+        let size = match self.memory.backing() {
+            // A page of a file that may still change shows those changes until it is stored to itself.
+            _ if !pma.owned && pma.frame.file.kind() != FileKind::Image => PAGE_SIZE,
+            Backing::Anonymous => COPY_WINDOW * 2,
+            _ => COPY_WINDOW,
+        };
         let bounds = place_bounds(vmas, vrange, vma);
         for want in [window(page, size, here), one] {
             match self.copy_pages(pmas, want, bounds, stale) {
