@@ -53,11 +53,12 @@ int main(int argc, char **argv) {
     pid_t pid = vfork();
     if (pid == 0) { in_child = 1; execve(self, args, env); _exit(9); }
     int st;
+    waitpid(pid, &st, 0);
     CHECK("vfork shares memory", in_child == 1);
-    waitpid(pid, &st, 0);
     t_show_status("vfork", st);
-    CHECK("spawn", posix_spawn(&pid, self, NULL, NULL, args, env) == 0);
+    int spawned = posix_spawn(&pid, self, NULL, NULL, args, env);
     waitpid(pid, &st, 0);
+    CHECK("spawn", spawned == 0);
     t_show_status("spawn", st);
     put("/tmp/s1", 0755, "#!/bin/sh\necho \"script $0 [$1] [$2]\"\nexit 4\n");
     put("/tmp/s2", 0755, "#!/bin/echo  one argument only  \n");

@@ -7,8 +7,9 @@
 // fork(2), in a process of one thread.
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,10 +18,10 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, Signal};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, chroot, fork, sethostname, setsid};
+use nix::unistd::{ForkResult, Pid, chdir, chroot, execve, fork, sethostname, setsid};
 
 use crate::output::Output;
 use crate::supervise;
@@ -107,11 +108,37 @@ fn init(root: &Path, cwd: &Path, command: &[OsString]) -> Result<i32, String> {
         ForkResult::Child => {
             let _ = setsid();
             let Some((program, rest)) = command.split_first() else { std::process::exit(125) };
-            let mut run = Command::new(program);
-            run.args(rest).env_clear().envs(ENVIRONMENT);
-            std::process::exit(supervise::exec(run))
+            std::process::exit(execute(program, rest))
         }
     }
+}
+
+/// Becomes the program. Not by `std::process::Command`, which sorts the environment.
+fn execute(program: &OsStr, rest: &[OsString]) -> i32 {
+    let string = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let args: Vec<CString> =
+        std::iter::once(program).chain(rest.iter().map(OsString::as_os_str)).map(|a| string(a.as_bytes())).collect();
+    let env: Vec<CString> = ENVIRONMENT.iter().map(|(k, v)| string(format!("{k}={v}").as_bytes())).collect();
+    let candidates: Vec<CString> = if program.as_bytes().contains(&b'/') {
+        vec![string(program.as_bytes())]
+    } else {
+        let dirs = ENVIRONMENT[0].1.split(':');
+        dirs.map(|d| string(Path::new(d).join(program).as_os_str().as_bytes())).collect()
+    };
+    // SAFETY: no handler is installed. Rust's runtime ignores SIGPIPE; programs start with the default.
+    let _ = unsafe { signal::signal(Signal::SIGPIPE, signal::SigHandler::SigDfl) };
+    let mut errno = nix::errno::Errno::ENOENT;
+    for path in candidates {
+        errno = match execve(&path, &args, &env) {
+            Err(e) => e,
+            Ok(never) => match never {},
+        };
+        if errno != nix::errno::Errno::ENOENT {
+            break;
+        }
+    }
+    eprintln!("{}: {errno}", program.display());
+    127
 }
 
 /// A writable layer in memory over `root`.

@@ -74,6 +74,12 @@ fn libraries(root: &Path, program: &Path) -> std::io::Result<()> {
         if !to.exists() {
             fs::copy(path, &to)?;
         }
+        // The C library loads this one at run time, for pthread_cancel.
+        let unwinder = Path::new(path).with_file_name("libgcc_s.so.1");
+        let to = root.join(unwinder.to_string_lossy().trim_start_matches('/'));
+        if unwinder.exists() && !to.exists() {
+            fs::copy(&unwinder, &to)?;
+        }
     }
     Ok(())
 }

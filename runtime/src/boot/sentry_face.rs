@@ -68,7 +68,7 @@ fn sentry_config(
         user: config.user,
         hostname: config.hostname.into_bytes(),
         files: config.files.into_iter().map(file).collect(),
-        options: sentry::kernel::Options { strace: config.strace, chaos: false, cpus: usize::from(config.cpus) },
+        options: sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) },
         control: Some(Box::new(Requests::new(control.clone()))),
         seal,
     })

@@ -68,6 +68,9 @@ pub struct DoArgs {
     /// Log every system call of the guest
     #[arg(long)]
     pub strace: bool,
+    /// Wake and retry every blocked call at random, from this seed: for tests
+    #[arg(long, value_name = "SEED", hide = true)]
+    pub chaos: Option<u64>,
     /// Give the program a terminal even where standard input or output is none
     #[arg(long, short = 't')]
     pub tty: bool,

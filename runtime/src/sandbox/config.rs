@@ -89,6 +89,8 @@ pub struct SandboxConfig {
     pub console: Option<ConsoleSize>,
     /// Log every guest system call.
     pub strace: bool,
+    /// Spurious wake-ups from this seed (tests).
+    pub chaos: Option<u64>,
     /// More log.
     pub debug: bool,
     /// How log lines look.

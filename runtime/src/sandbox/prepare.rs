@@ -50,6 +50,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         files: files::generate(&args.hostname),
         console: streams.console,
         strace: args.strace,
+        chaos: args.chaos,
         debug: log.debug,
         log_format: log.log_format,
         inside_user: None,

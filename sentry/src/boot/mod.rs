@@ -195,7 +195,7 @@ fn first_task(kernel: &Arc<Kernel>, root: PathRef, fds: FdTable, start: StartOp)
     group.state.lock().tasks.push(task.clone());
     kernel.pids.insert(&task);
     let op = Box::new(start);
-    task.own.lock().waiting = Some(Waiting { op, guards: Vec::new(), timer: None, enlisted: false });
+    task.own.lock().waiting = Some(Waiting::new(op));
     Ok(task)
 }
 

@@ -1,5 +1,6 @@
 //! The kernel proper: tasks and who runs them, signals, time, identity.
 
+pub mod chaos;
 pub mod clock;
 pub mod clone;
 pub mod creds;
@@ -62,6 +63,8 @@ pub struct Kernel {
     pub syscalls: SyscallTable,
     /// What the sandbox was started with that stays interesting.
     pub options: Options,
+    /// Disorder on purpose, in tests.
+    pub chaos: Option<chaos::Chaos>,
     /// The vDSO and its clock page.
     pub vdso: Vdso,
     /// The tree: mounts and names.
@@ -99,8 +102,8 @@ pub struct Kernel {
 pub struct Options {
     /// Log every system call.
     pub strace: bool,
-    /// Wake and retry every blocked call at random (tests).
-    pub chaos: bool,
+    /// Wake and retry every blocked call at random, from this seed (tests).
+    pub chaos: Option<u64>,
     /// Guest CPUs: workers.
     pub cpus: usize,
 }
@@ -153,6 +156,7 @@ impl Kernel {
                 reactor,
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
+                chaos: options.chaos.map(chaos::Chaos::new),
                 options,
                 vfs: crate::vfs::Vfs::new(),
                 devices: crate::fs::dev::DeviceRegistry::default(),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, At
 use platform::{ArchState, Cpu};
 
 use crate::kernel::Kernel;
+use crate::kernel::chaos::Disturbance;
 use crate::kernel::creds::Creds;
 use crate::kernel::op::Op;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
@@ -142,6 +143,16 @@ pub struct Waiting {
     pub timer: Option<TimerHandle>,
     /// Whether it has been enlisted.
     pub enlisted: bool,
+    /// Its spurious wake-ups, in tests.
+    pub chaos: Disturbance,
+}
+
+impl Waiting {
+    /// A call that has not been enlisted yet.
+    #[must_use]
+    pub fn new(op: Box<dyn Op>) -> Self {
+        Waiting { op, guards: Vec::new(), timer: None, enlisted: false, chaos: Disturbance::default() }
+    }
 }
 
 /// What `restart_syscall(2)` continues.

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 
 use platform::{Cpu, Exit};
 
-use crate::kernel::Kernel;
 use crate::kernel::oom;
 use crate::kernel::op::{Attempt, Flow};
 use crate::kernel::reactor::Wakeup;
 use crate::kernel::signal::{self, Pending};
 use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting};
 use crate::kernel::timers::TimerTarget;
+use crate::kernel::{Kernel, chaos};
 
 /// What becomes of a task when its worker lets go.
 enum Outcome {
@@ -132,9 +132,10 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
             return Outcome::Sleep;
         }
         if cx.own.waiting.is_some() {
+            chaos::disturb(cx);
             return Outcome::Sleep;
         }
-        if std::mem::take(&mut cx.own.starved) || kernel.sched.should_resched(index) {
+        if std::mem::take(&mut cx.own.starved) || kernel.sched.should_resched(index) || chaos::yields(cx) {
             return Outcome::Yield;
         }
         // A waker that makes a second call is not about to sleep: let an idle worker have whom it woke.
@@ -197,7 +198,7 @@ fn serve_syscall(cx: &mut CurrentTask<'_>) {
     match crate::syscalls::dispatch(cx, nr, args) {
         Ok(Flow::Return(value)) => finish(cx, Ok(value)),
         Ok(Flow::Block(op)) => {
-            cx.own.waiting = Some(Waiting { op, guards: Vec::new(), timer: None, enlisted: false });
+            cx.own.waiting = Some(Waiting::new(op));
         }
         Ok(Flow::Resume) => cx.own.syscall_nr = -1,
         Err(errno) => finish(cx, Err(errno)),
@@ -231,6 +232,9 @@ fn retry_waiting(cx: &mut CurrentTask<'_>) {
             return finish(cx, answer);
         }
         if waiting.enlisted {
+            if chaos::again(cx) {
+                continue;
+            }
             break;
         }
         waiting.guards = waiting.op.enlist(cx);

@@ -262,6 +262,27 @@ impl Mm {
         }
     }
 
+    /// Takes the private copies of `mappable`'s pages from file offset `from` on away, within `range`: the file has
+    /// been cut off there. What else may have been mapped in `range` meanwhile stays.
+    pub(super) fn drop_copies(&self, mappable: *const (), range: AddrRange, from: u64) {
+        let vmas = self.vmas.read();
+        let mut pmas = self.pmas.lock();
+        let mut gone = Vec::new();
+        for (at, vma) in vmas.map.overlapping(range) {
+            let Some(file) = vma.file.as_ref().filter(|f| Arc::as_ptr(&f.mappable).cast::<()>() == mappable) else {
+                continue;
+            };
+            let cut = AddrRange::new(at.start.saturating_add(from.saturating_sub(file.offset)).min(at.end), at.end);
+            let owned: Vec<AddrRange> =
+                pmas.map.overlapping(cut).filter(|(_, p)| p.owned).map(|(r, _)| r.intersect(&cut)).collect();
+            for r in owned {
+                gone.extend(pmas.map.remove(r));
+                self.space.invalidate(r);
+            }
+        }
+        self.memory.dec_refs(&pma::held_by(&gone));
+    }
+
     /// Reads one structure, once.
     ///
     /// # Errors

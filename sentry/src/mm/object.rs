@@ -265,7 +265,19 @@ impl MemoryObject {
             }
         }
         self.clear(size, LAST_PAGE, true);
+        self.drop_copies(page_up(size).unwrap_or(LAST_PAGE));
         Ok(())
+    }
+
+    /// Private copies of what lies past the new end go as well (`truncate_pagecache`: `even_cows`).
+    fn drop_copies(&self, end: u64) {
+        let past = AddrRange::new(end, LAST_PAGE);
+        let seen: Vec<Mapping> = self.state.lock().mappings.iter().filter(|m| m.sees(past)).cloned().collect();
+        for mapping in seen {
+            if let Some(mm) = mapping.mm.upgrade() {
+                mm.drop_copies(std::ptr::from_ref(self).cast(), mapping.at, end);
+            }
+        }
     }
 
     /// Makes a hole (`FALLOC_FL_PUNCH_HOLE`): the bytes read as zeros, whole pages give their memory back.

@@ -1,7 +1,7 @@
 //! From intent to frames: fresh zero pages, a file's frames, and copies for stores to private pages.
 
 use abi::{AddrRange, Errno, PAGE_SIZE};
-use memory::{Backing, Frame};
+use memory::{Backing, FileKind, Frame};
 use platform::Access;
 
 use crate::mm::extents::HUGE;
@@ -200,7 +200,9 @@ impl Mm {
         if stale.spares_reserve && self.memory.is_tight() {
             return Err(self.no_memory(Errno::ENOMEM));
         }
-        let size = self.copy_window(pmas, here, page);
+        // A page of a file that may still change shows those changes until it is stored to itself.
+        let changing = !pma.owned && pma.frame.file.kind() != FileKind::Image;
+        let size = if changing { PAGE_SIZE } else { self.copy_window(pmas, here, page) };
         let bounds = place_bounds(vmas, vrange, vma);
         for want in [window(page, size, here), one] {
             match self.copy_pages(pmas, want, bounds, stale) {
