@@ -75,6 +75,8 @@ pub struct Kernel {
     pub uts: Mutex<Uts>,
     /// Advisory file locks.
     pub file_locks: Arc<crate::vfs::locks::FileLocks>,
+    /// Files without names (`memfd_create`).
+    pub memfds: OnceLock<Arc<crate::fs::tmpfs::TmpFs>>,
     /// Open FIFOs.
     pub fifos: crate::fs::pipe::fifo::Fifos,
     /// Bound Unix sockets.
@@ -163,6 +165,7 @@ impl Kernel {
                 vdso: Vdso::default(),
                 uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 file_locks: Arc::default(),
+                memfds: OnceLock::new(),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 console: OnceLock::new(),

@@ -156,6 +156,8 @@ fn fcntl(cx: &mut CurrentTask<'_>, fd: FdNum, cmd: i32, arg: u64) -> SyscallResu
             const CAP_SYS_RESOURCE: u32 = 24;
             ret(pipe_of(&file)?.pipe().set_capacity(size, cx.creds().has_cap(CAP_SYS_RESOURCE))?)
         }
+        libc::F_ADD_SEALS => super::memfd::add_seals(&file, UserAddr(arg)),
+        libc::F_GET_SEALS => super::memfd::get_seals(&file),
         libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
             super::fs_lock::record_lock(cx, (fd, file), cmd, UserAddr(arg))
         }

@@ -8,6 +8,7 @@ use crate::kernel::task::CurrentTask;
 use crate::syscall_table;
 use crate::syscalls::args::UserStr;
 use crate::syscalls::fs_at::{self, AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Place, resolve};
+use crate::vfs::notify::event;
 use crate::vfs::perm::{self, MAY_WRITE};
 use crate::vfs::set_attr::{self, NewTime};
 use crate::vfs::{Caller, FdNum, FileType, OpenFlags, SetAttr, Whence};
@@ -126,10 +127,20 @@ fn changeable_fd(cx: &CurrentTask<'_>, fd: FdNum) -> Result<Place, Errno> {
     Ok(place)
 }
 
+/// Tells those who watch.
+fn changed(place: &Place, mask: u32) {
+    if let Some(path) = place.path() {
+        path.notify(mask);
+    }
+}
+
 /// Runs `change` on the inode; an open file without one (a pipe, a socket) takes any change and forgets it.
-fn on_inode(place: &Place, change: impl FnOnce(&dyn crate::vfs::Inode) -> Result<(), Errno>) -> SyscallResult {
+fn on_inode(place: &Place, mask: u32, change: impl FnOnce(&dyn crate::vfs::Inode) -> Result<(), Errno>) -> SyscallResult {
     match place.inode() {
-        Ok(inode) => change(inode.as_ref())?,
+        Ok(inode) => {
+            change(inode.as_ref())?;
+            changed(place, mask);
+        }
         Err(_) if matches!(place, Place::File(_)) => {}
         Err(errno) => return Err(errno),
     }
@@ -145,7 +156,7 @@ fn chmod_at(cx: &CurrentTask<'_>, dir: FdNum, path: UserStr, mode: u32, flags: u
     if place.attr().kind == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
-    on_inode(&place, |inode| set_attr::chmod(&caller, inode, mode))
+    on_inode(&place, event::ATTRIB, |inode| set_attr::chmod(&caller, inode, mode))
 }
 
 fn chmod(cx: &mut CurrentTask<'_>, path: UserStr, mode: u32) -> SyscallResult {
@@ -163,7 +174,7 @@ fn fchmodat2(cx: &mut CurrentTask<'_>, dir: FdNum, path: UserStr, mode: u32, fla
 fn fchmod(cx: &mut CurrentTask<'_>, fd: FdNum, mode: u32) -> SyscallResult {
     let place = changeable_fd(cx, fd)?;
     let caller = Caller::of(cx.task)?;
-    on_inode(&place, |inode| set_attr::chmod(&caller, inode, mode))
+    on_inode(&place, event::ATTRIB, |inode| set_attr::chmod(&caller, inode, mode))
 }
 
 /// -1 leaves an id as it is.
@@ -177,7 +188,7 @@ fn chown_at(cx: &CurrentTask<'_>, dir: FdNum, path: UserStr, ids: (u32, u32), fl
     }
     let caller = Caller::of(cx.task)?;
     let place = changeable(cx, &caller, dir, path, flags)?;
-    on_inode(&place, |inode| set_attr::chown(&caller, inode, id(ids.0), id(ids.1)))
+    on_inode(&place, event::ATTRIB, |inode| set_attr::chown(&caller, inode, id(ids.0), id(ids.1)))
 }
 
 fn chown(cx: &mut CurrentTask<'_>, path: UserStr, uid: u32, gid: u32) -> SyscallResult {
@@ -195,7 +206,7 @@ fn fchownat(cx: &mut CurrentTask<'_>, dir: FdNum, path: UserStr, uid: u32, gid: 
 fn fchown(cx: &mut CurrentTask<'_>, fd: FdNum, uid: u32, gid: u32) -> SyscallResult {
     let place = changeable_fd(cx, fd)?;
     let caller = Caller::of(cx.task)?;
-    on_inode(&place, |inode| set_attr::chown(&caller, inode, id(uid), id(gid)))
+    on_inode(&place, event::ATTRIB, |inode| set_attr::chown(&caller, inode, id(uid), id(gid)))
 }
 
 /// `UTIME_NOW`.
@@ -214,7 +225,12 @@ fn new_time(time: Timespec) -> Result<NewTime, Errno> {
 
 fn set_times(place: &Place, caller: &Caller<'_>, times: [NewTime; 2]) -> SyscallResult {
     place.check_writable()?;
-    on_inode(place, |inode| set_attr::utimes(caller, inode, times[0], times[1]))
+    let mask = match times {
+        [NewTime::Omit, _] => event::MODIFY,
+        [_, NewTime::Omit] => event::ACCESS,
+        _ => event::ATTRIB,
+    };
+    on_inode(place, mask, |inode| set_attr::utimes(caller, inode, times[0], times[1]))
 }
 
 fn utimensat(cx: &mut CurrentTask<'_>, dir: FdNum, path: UserStr, times: UserAddr, flags: u32) -> SyscallResult {
@@ -299,6 +315,7 @@ fn truncate(cx: &mut CurrentTask<'_>, path: UserStr, size: i64) -> SyscallResult
     perm::check(&caller.creds, path, MAY_WRITE)?;
     let perm = set_attr::mode_after_write(&caller.creds, &attr);
     path.inode().set_attr(&SetAttr { size: Some(size), perm, ..SetAttr::default() })?;
+    path.notify(event::MODIFY);
     ok()
 }
 
@@ -312,6 +329,7 @@ fn ftruncate(cx: &mut CurrentTask<'_>, fd: FdNum, size: i64) -> SyscallResult {
         return Err(Errno::EINVAL);
     }
     file.ops.truncate(&file, size)?;
+    changed(&Place::File(file), event::MODIFY);
     ok()
 }
 
@@ -343,5 +361,6 @@ fn fallocate(cx: &mut CurrentTask<'_>, fd: FdNum, mode: i32, offset: i64, len: i
         return Err(Errno::EFBIG);
     }
     file.ops.allocate(&file, mode, offset.cast_unsigned(), len.cast_unsigned())?;
+    changed(&Place::File(file), event::MODIFY);
     ok()
 }

@@ -121,6 +121,10 @@ fn listing(cx: &CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: u32, format: F
     let (records, next) = list(&caller, &file, *position, max, format)?;
     cx.mm()?.write_bytes(buf, &records)?;
     *position = next;
+    drop(position);
+    if let Some(path) = &file.path {
+        path.notify(crate::vfs::notify::event::ACCESS);
+    }
     ret(records.len() as u64)
 }
 

@@ -10,6 +10,7 @@ use crate::syscall_table;
 use crate::syscalls::args::UserStr;
 use crate::syscalls::fs_at::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Place, resolve};
 use crate::syscalls::fs_open::read_extensible;
+use crate::vfs::notify::event;
 use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE};
 use crate::vfs::{Caller, FdNum, FileType, Inode, OpenFlags, XattrOps};
 
@@ -118,6 +119,9 @@ fn set(cx: &CurrentTask<'_>, which: Which, at: UserStr, value: UserAddr, size: u
     let inode = place.inode().map_err(|_| Errno::EOPNOTSUPP)?;
     check(&caller, &inode, &name, true)?;
     ops(&inode)?.set(&name, &bytes, flags)?;
+    if let Some(path) = place.path() {
+        path.notify(event::ATTRIB);
+    }
     ok()
 }
 
@@ -167,6 +171,9 @@ fn remove(cx: &CurrentTask<'_>, which: Which, at: UserStr) -> SyscallResult {
     let inode = place.inode().map_err(|_| Errno::EOPNOTSUPP)?;
     check(&caller, &inode, &name, true)?;
     ops(&inode)?.remove(&name)?;
+    if let Some(path) = place.path() {
+        path.notify(event::ATTRIB);
+    }
     ok()
 }
 

@@ -18,6 +18,8 @@ pub mod fs_open;
 pub mod fs_stat;
 pub mod fs_xattr;
 pub mod futex;
+pub mod inotify;
+pub mod memfd;
 pub mod misc;
 pub mod mm;
 pub mod poll;
@@ -107,6 +109,8 @@ const FAMILIES: &[&[Syscall]] = &[
     fs_stat::TABLE,
     fs_xattr::TABLE,
     futex::TABLE,
+    inotify::TABLE,
+    memfd::TABLE,
     misc::TABLE,
     mm::TABLE,
     poll::TABLE,

@@ -46,8 +46,8 @@ impl TransferOp {
         match (self.write, self.offset) {
             (false, None) => file.read(&mut IoSink::guest(&mm, &mut self.cursor)),
             (true, None) => file.write(&mut IoSource::guest(&mm, &mut self.cursor)),
-            (false, Some(at)) => file.ops.read(file, &mut IoSink::guest(&mm, &mut self.cursor), at),
-            (true, Some(at)) => file.ops.write(file, &mut IoSource::guest(&mm, &mut self.cursor), at),
+            (false, Some(at)) => file.read_at(&mut IoSink::guest(&mm, &mut self.cursor), at),
+            (true, Some(at)) => file.write_at(&mut IoSource::guest(&mm, &mut self.cursor), at),
         }
     }
 

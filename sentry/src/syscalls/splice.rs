@@ -131,7 +131,7 @@ impl MoveOp {
         }
         let mut buf = vec![0u8; max];
         let file = &self.from.file;
-        match file.ops.read(file, &mut IoSink::kernel(&mut buf), self.from.position()) {
+        match file.read_at(&mut IoSink::kernel(&mut buf), self.from.position()) {
             Ok(0) => Err(Stop::End),
             Ok(n) => {
                 buf.truncate(n);
@@ -167,7 +167,7 @@ impl MoveOp {
         }
         let bytes = self.fetch(self.left.min(CHUNK).min(room))?;
         let sink = &self.to.file;
-        let put = sink.ops.write(sink, &mut IoSource::kernel(&bytes), self.to.position());
+        let put = sink.write_at(&mut IoSource::kernel(&bytes), self.to.position());
         let n = *put.as_ref().unwrap_or(&0);
         let forced = !self.copy
             && !self.from.file.ops.is_seekable()

@@ -6,6 +6,7 @@ use abi::Errno;
 
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::{Attr, DirOps, FileType, Inode, NewNode};
+use crate::vfs::notify::event;
 use crate::vfs::path::PathRef;
 use crate::vfs::perm::{self, CAP_FSETID};
 use crate::vfs::walk::{self, Last, Parent, Resolve, Walk};
@@ -50,6 +51,7 @@ pub fn create_file(caller: &Caller<'_>, dir: &PathRef, name: &[u8], mode: u32) -
     let node = new_node(caller, &dir.inode().attr(), FileType::Regular, mode);
     let inode = dir_ops(dir)?.create(caller, name, &node)?;
     let dentry = dir.dentry.added(&caller.vfs.dentries, name, inode);
+    dir.notify_created(name, dentry.inode().as_ref());
     Ok(PathRef { mount: dir.mount.clone(), dentry })
 }
 
@@ -93,6 +95,7 @@ pub fn make(
     fill(&mut node)?;
     let inode = dir_ops(&dir)?.create(caller, &name, &node)?;
     let dentry = dir.dentry.added(&caller.vfs.dentries, &name, inode);
+    dir.notify_created(&name, dentry.inode().as_ref());
     Ok(PathRef { mount: dir.mount, dentry })
 }
 
@@ -112,6 +115,8 @@ pub fn link(caller: &Caller<'_>, source: &PathRef, start: PathRef, path: &[u8]) 
     }
     dir_ops(&dir)?.link(caller, &name, source.inode())?;
     dir.dentry.added(&caller.vfs.dentries, &name, source.inode().clone());
+    source.notify_self(event::ATTRIB);
+    dir.notify_created(&name, source.inode().as_ref());
     Ok(())
 }
 
@@ -137,6 +142,7 @@ pub fn unlink(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Er
     }
     dir_ops(&dir)?.unlink(caller, &name)?;
     dir.dentry.removed(&name);
+    dir.notify_removed(&name, &victim);
     Ok(())
 }
 
@@ -163,6 +169,7 @@ pub fn rmdir(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Err
     }
     dir_ops(&dir)?.rmdir(caller, &name)?;
     dir.dentry.removed(&name);
+    dir.notify_removed(&name, &victim);
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub struct Dentry {
     children: Mutex<Children>,
     /// How many mounts lie on it; the mount table knows which.
     mounts: AtomicU32,
+    /// How many open files came by this name.
+    opens: AtomicU32,
     referenced: AtomicBool,
     /// Itself, while the cache keeps it alive.
     kept: Mutex<Option<Arc<Dentry>>>,
@@ -45,6 +47,7 @@ impl Dentry {
             place: Mutex::new(Level::Leaf, Place { parent, name: name.to_vec(), deleted: false }),
             children: Mutex::new(Level::Leaf, Children::default()),
             mounts: AtomicU32::new(0),
+            opens: AtomicU32::new(0),
             referenced: AtomicBool::new(false),
             kept: Mutex::new(Level::Leaf, None),
         })
@@ -108,6 +111,20 @@ impl Dentry {
     #[must_use]
     pub fn is_mountpoint(&self) -> bool {
         self.mounts.load(Ordering::Acquire) > 0
+    }
+
+    /// How many open files came by this name.
+    #[must_use]
+    pub fn opens(&self) -> u32 {
+        self.opens.load(Ordering::Acquire)
+    }
+
+    pub(super) fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn closed(&self) {
+        self.opens.fetch_sub(1, Ordering::AcqRel);
     }
 
     pub(super) fn add_mount(&self) {

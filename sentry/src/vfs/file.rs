@@ -13,6 +13,7 @@ use crate::sync::{Level, Mutex};
 use crate::vfs::inode::{Attr, Inode};
 use crate::vfs::io::{IoCursor, IoSink, IoSource};
 use crate::vfs::locks::LockOwner;
+use crate::vfs::notify::event;
 use crate::vfs::path::PathRef;
 
 bitflags::bitflags! {
@@ -262,6 +263,12 @@ impl FileDescription {
         inode: Option<Arc<dyn Inode>>,
     ) -> Arc<Self> {
         let creation = OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC;
+        if let Some(path) = &path {
+            path.dentry.opened();
+            if !flags.contains(OpenFlags::PATH) {
+                path.notify(event::OPEN);
+            }
+        }
         Arc::new(FileDescription {
             ops,
             path,
@@ -305,12 +312,42 @@ impl FileDescription {
             return Err(Errno::EBADF);
         }
         if !self.ops.is_seekable() {
-            return self.ops.read(self, dst, 0);
+            return self.read_at(dst, 0);
         }
-        let mut offset = self.offset.lock();
-        let n = self.ops.read(self, dst, *offset)?;
-        *offset = offset.saturating_add(n as u64);
+        let n = {
+            let mut offset = self.offset.lock();
+            let n = self.ops.read(self, dst, *offset)?;
+            *offset = offset.saturating_add(n as u64);
+            n
+        };
+        self.transferred(n, event::ACCESS);
         Ok(n)
+    }
+
+    /// Reads at a position of the caller's; the access mode has been checked.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn read_at(&self, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
+        let n = self.ops.read(self, dst, offset)?;
+        self.transferred(n, event::ACCESS);
+        Ok(n)
+    }
+
+    /// Writes at a position of the caller's; the access mode has been checked.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn write_at(&self, src: &mut IoSource<'_>, offset: u64) -> Result<usize, Errno> {
+        let n = self.ops.write(self, src, offset)?;
+        self.transferred(n, event::MODIFY);
+        Ok(n)
+    }
+
+    fn transferred(&self, n: usize, mask: u32) {
+        if let Some(path) = self.path.as_ref().filter(|_| n > 0) {
+            path.notify(mask);
+        }
     }
 
     /// Writes at the position (or the end, with O_APPEND) and moves it.
@@ -322,12 +359,16 @@ impl FileDescription {
             return Err(Errno::EBADF);
         }
         if !self.ops.is_seekable() {
-            return self.ops.write(self, src, 0);
+            return self.write_at(src, 0);
         }
-        let mut offset = self.offset.lock();
-        let n = self.ops.write(self, src, *offset)?;
-        let appended = if self.flags().contains(OpenFlags::APPEND) { self.ops.append_end() } else { None };
-        *offset = appended.unwrap_or(offset.saturating_add(n as u64));
+        let n = {
+            let mut offset = self.offset.lock();
+            let n = self.ops.write(self, src, *offset)?;
+            let appended = if self.flags().contains(OpenFlags::APPEND) { self.ops.append_end() } else { None };
+            *offset = appended.unwrap_or(offset.saturating_add(n as u64));
+            n
+        };
+        self.transferred(n, event::MODIFY);
         Ok(n)
     }
 }
@@ -335,5 +376,13 @@ impl FileDescription {
 impl Drop for FileDescription {
     fn drop(&mut self) {
         self.ops.clone().release(self);
+        let Some(path) = &self.path else { return };
+        path.dentry.closed();
+        if !self.flags().contains(OpenFlags::PATH) {
+            path.notify(if self.flags().writable() { event::CLOSE_WRITE } else { event::CLOSE_NOWRITE });
+        }
+        if path.dentry.is_deleted() {
+            path.dentry.notify_if_gone(&path.mount.watches);
+        }
     }
 }

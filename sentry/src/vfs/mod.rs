@@ -16,6 +16,7 @@ pub mod io;
 pub mod kernel_use;
 pub mod locks;
 pub mod mount;
+pub mod notify;
 pub mod open;
 pub mod path;
 pub mod perm;
@@ -26,7 +27,7 @@ mod tests;
 pub mod walk;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 pub use caller::{Caller, now};
 pub use fd_table::{FdNum, FdTable};
@@ -49,6 +50,8 @@ pub struct Vfs {
     pub dentries: DentryCache,
     /// Held over a rename, so that no directory becomes its own ancestor.
     rename: Mutex<()>,
+    /// How many inotify instances there are.
+    pub inotify_instances: Arc<AtomicUsize>,
     next_dev: AtomicU32,
     anon: Arc<Mount>,
 }
@@ -62,6 +65,7 @@ impl Default for Vfs {
             mounts,
             dentries: DentryCache::default(),
             rename: Mutex::new(Level::Rename, ()),
+            inotify_instances: Arc::default(),
             next_dev: AtomicU32::new(20),
             anon,
         }
@@ -79,6 +83,15 @@ impl Vfs {
     #[must_use]
     pub fn new_dev(&self) -> u64 {
         nix::sys::stat::makedev(0, u64::from(self.next_dev.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The place of a file that `memfd_create(2)` made: shown as `/memfd:NAME (deleted)`.
+    #[must_use]
+    pub fn memfd_path(&self, inode: Arc<dyn Inode>, name: &[u8]) -> PathRef {
+        let name = [b"memfd:", name].concat();
+        let dentry = Dentry::detached(inode, Some(self.anon.root.clone()), &name);
+        dentry.set_deleted(true);
+        self.anon_path(dentry)
     }
 
     fn anon_path(&self, dentry: Arc<Dentry>) -> PathRef {

@@ -9,6 +9,7 @@ use abi::Errno;
 use crate::sync::{Level, Mutex, RwLock};
 use crate::vfs::dentry::Dentry;
 use crate::vfs::inode::Inode;
+use crate::vfs::notify::Watches;
 use crate::vfs::path::PathRef;
 
 bitflags::bitflags! {
@@ -85,6 +86,8 @@ pub struct Mount {
     pub root: Arc<Dentry>,
     /// The file system.
     pub sb: Arc<SuperBlock>,
+    /// Who watches what in it, or anywhere.
+    pub watches: Arc<Watches>,
     flags: AtomicU32,
     /// The place it covers; `None` for the root, what is not attached yet, or not any more.
     place: Mutex<Option<PathRef>>,
@@ -139,11 +142,13 @@ const MOUNT_MAX: usize = 8192;
 pub struct MountTable {
     table: RwLock<Table>,
     next_id: AtomicU32,
+    /// Who watches what.
+    pub watches: Arc<Watches>,
 }
 
 impl Default for MountTable {
     fn default() -> Self {
-        MountTable { table: RwLock::new(Level::Mounts, Table::default()), next_id: AtomicU32::new(1) }
+        MountTable { table: RwLock::new(Level::Mounts, Table::default()), next_id: AtomicU32::new(1), watches: Arc::default() }
     }
 }
 
@@ -153,7 +158,7 @@ impl MountTable {
     pub fn detached(&self, sb: Arc<SuperBlock>, root: Arc<Dentry>, flags: MountFlags) -> Arc<Mount> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (flags, place) = (AtomicU32::new(flags.bits()), Mutex::new(Level::Leaf, None));
-        Arc::new(Mount { id, root, sb, flags, place })
+        Arc::new(Mount { id, root, sb, watches: self.watches.clone(), flags, place })
     }
 
     /// Makes `mount` the root of the tree.

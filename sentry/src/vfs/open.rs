@@ -13,6 +13,7 @@ use crate::vfs::dir_file::{DirFile, PathFile};
 use crate::vfs::file::{FileDescription, FileOps, OpenFlags};
 use crate::vfs::inode::{Attr, FileType, SetAttr};
 use crate::vfs::mount::MountFlags;
+use crate::vfs::notify::event;
 use crate::vfs::path::PathRef;
 use crate::vfs::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::vfs::walk::{Last, Resolve, Walk};
@@ -154,11 +155,13 @@ pub fn open_place(
         return Ok(Opened::Fifo(place, flags));
     }
     let ops = open_ops(caller, devices, &place, &attr, flags)?;
+    let inode = place.inode().clone();
+    let file = FileDescription::new(ops, flags, Some(place.clone()), Some(inode));
     if flags.contains(OpenFlags::TRUNC) && attr.kind == FileType::Regular && !created {
         truncate_opened(caller, &place, &attr)?;
+        place.notify(event::MODIFY);
     }
-    let inode = place.inode().clone();
-    Ok(Opened::File(FileDescription::new(ops, flags, Some(place), Some(inode))))
+    Ok(Opened::File(file))
 }
 
 fn may_open(caller: &Caller<'_>, place: &PathRef, attr: &Attr, how: OpenHow, created: bool) -> Result<(), Errno> {

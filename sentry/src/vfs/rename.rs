@@ -59,7 +59,13 @@ pub fn rename(
         return Err(Errno::EBUSY);
     }
     dir_ops(&old.dir)?.rename(caller, old_name, new.dir.inode(), new_name, flags)?;
-    old.dir.dentry.renamed(old_name, &new.dir.dentry, new_name, flags & EXCHANGE != 0);
+    let exchange = flags & EXCHANGE != 0;
+    old.dir.dentry.renamed(old_name, &new.dir.dentry, new_name, exchange);
+    let replaced = target.as_ref().filter(|_| !exchange);
+    old.dir.notify_renamed((old_name, &source), (&new.dir, new_name), replaced);
+    if let Some(other) = target.as_ref().filter(|_| exchange) {
+        new.dir.notify_renamed((new_name, other), (&old.dir, old_name), None);
+    }
     Ok(())
 }
 
