@@ -82,8 +82,10 @@ mod check {
         });
     }
 
+    #[track_caller]
     pub(super) fn note(level: Level) {
-        HELD.with_borrow_mut(|held| held.push(level));
+        let at = Location::caller();
+        HELD.with_borrow_mut(|held| held.push((level, at)));
     }
 
     pub(super) fn release(level: Level) {
