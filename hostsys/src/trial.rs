@@ -198,7 +198,7 @@ fn kvm_ioctl() -> io::Result<()> {
 }
 
 fn ioctl() -> io::Result<()> {
-    try_call(libc::SYS_ioctl, [2, libc::FIOCLEX as u64, 0, 0, 0, 0])
+    try_call(libc::SYS_ioctl, [2, libc::FIOCLEX, 0, 0, 0, 0])
 }
 
 fn prctl() -> io::Result<()> {

@@ -181,7 +181,7 @@ fn the_flags_reach_the_guest() {
         );
         assert!(run(&["--hostname", "box"], "cat /etc/hosts").contains("127.0.1.1\tbox\n"));
         assert_eq!(run(&["--cpus", "3"], "grep -c ^processor /proc/cpuinfo"), "3\n");
-        let alice = "uid=1000(alice) gid=1001(users) groups=10(wheel),1001(users)\n/home/alice\n";
+        let alice = "uid=1000(alice) gid=1001(users) groups=10(wheel),1001(users)\n/srv/alice\n";
         assert_eq!(run(&["--user", "alice"], "id; echo $HOME"), alice);
         assert_eq!(run(&["--user", "alice", "--env", "HOME=/x"], "echo $HOME"), "/x\n");
         assert_eq!(run(&["--user", "7:8"], "id"), "uid=7 gid=8 groups=8\n");

@@ -72,7 +72,7 @@ pub fn busybox_root(dir: &Path) -> PathBuf {
     for applet in applets {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/srv/alice:/bin/sh\n").unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nusers:x:1001:\nwheel:x:10:alice\n").unwrap();
     root
 }
