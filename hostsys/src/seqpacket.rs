@@ -119,9 +119,9 @@ impl SeqPacket {
             let mut iov = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), flags | MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(message) => break (message.bytes, message.flags, take_fds(&message)?),
-                Err(Errno::EINTR) => {}
-                // A reset is the other end's death with our messages unread: the same as its end.
-                Err(Errno::ECONNRESET) => return Ok(Some(Message::default())),
+                // A reset is the other end's death with our messages unread. It is told once, before what the other
+                // end had sent, which is its last words, and its end.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(e) => return Err(Error::new("recvmsg (control socket)", e)),
             }
@@ -173,6 +173,16 @@ mod tests {
         drop(a);
         assert!(b.receive().unwrap().is_eof());
         assert_eq!(b.send(b"late", &[]).unwrap_err().errno(), libc::EPIPE);
+    }
+
+    #[test]
+    fn last_words_survive_messages_that_were_not_read() {
+        let (a, b) = SeqPacket::pair().unwrap();
+        a.send(b"never read", &[]).unwrap();
+        b.send(b"last words", &[]).unwrap();
+        drop(b);
+        assert_eq!(a.receive().unwrap().bytes, b"last words");
+        assert!(a.receive().unwrap().is_eof());
     }
 
     fn tempfile_fd() -> OwnedFd {

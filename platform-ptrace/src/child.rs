@@ -56,11 +56,14 @@ unsafe fn must(step: c_int, result: c_long) -> c_long {
     result
 }
 
+/// The step that moves descriptors.
+pub const MOVING: c_int = 3;
+
 /// Exit statuses of a master stub that fails before it is traced, and what each means.
 pub const STEPS: [(c_int, &str); 7] = [
     (1, "it was not told to go on"),
     (2, "prctl"),
-    (3, "its descriptors could not be moved"),
+    (MOVING, "its descriptors could not be moved"),
     (4, "close_range"),
     (5, "madvise"),
     (6, "rt_sigprocmask"),
@@ -81,11 +84,12 @@ unsafe fn enter(plan: &Plan<'_>) -> ! {
             6,
             libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut::<u64>(), 8),
         );
-        let high = |fd: c_int| must(3, libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD, 64)) as c_int;
+        let high =
+            |fd: c_int| must(MOVING, libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD, layout::FD_FIRST_FILE)) as c_int;
         let fds = [high(plan.socket), high(plan.lifeline), high(plan.commands)];
-        must(3, libc::syscall(libc::SYS_dup2, fds[0], layout::FD_SOCKET));
-        must(3, libc::syscall(libc::SYS_dup2, fds[1], layout::FD_LIFELINE));
-        must(3, libc::syscall(libc::SYS_dup2, fds[2], layout::FD_COMMANDS));
+        must(MOVING, libc::syscall(libc::SYS_dup2, fds[0], layout::FD_SOCKET));
+        must(MOVING, libc::syscall(libc::SYS_dup2, fds[1], layout::FD_LIFELINE));
+        must(MOVING, libc::syscall(libc::SYS_dup2, fds[2], layout::FD_COMMANDS));
         must(4, libc::syscall(libc::SYS_close_range, layout::FD_FIRST_FILE, u32::MAX, 0));
         // Sixteen keys, so that any key a guest asks for can be used; without hardware support there is none.
         while libc::syscall(libc::SYS_pkey_alloc, 0usize, 0usize) >= 0 {}

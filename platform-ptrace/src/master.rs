@@ -210,6 +210,10 @@ fn not_permitted(e: &io::Error) -> io::Error {
 
 fn setup_failed(status: i32) -> io::Error {
     let step = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+    if step == Some(child::MOVING) {
+        // The numbers are fixed and small: only a limit can forbid them.
+        return io::Error::from_raw_os_error(libc::EMFILE);
+    }
     let what = child::STEPS.iter().find(|(n, _)| Some(*n) == step).map_or("it was killed", |(_, what)| what);
     io::Error::other(format!("the master stub failed to start: {what}"))
 }

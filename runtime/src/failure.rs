@@ -67,18 +67,26 @@ impl Failure {
 
     /// A failed host call, told in the words of `doing` ("starting the sandbox process").
     pub fn host(doing: &str, error: hostsys::Error) -> Self {
-        if error.is_exhaustion() {
-            let hint = match error.errno() {
-                libc::EMFILE => "raise `ulimit -n`",
-                libc::ENFILE => "raise fs.file-max",
-                libc::EAGAIN => "raise `ulimit -u` or the pids limit",
-                _ => "free memory or raise the memory limit",
-            };
-            return Failure::new(Status::Exhausted, format!("{doing}: {error}; {hint}"));
-        }
-        let status =
-            if matches!(error.errno(), libc::EPERM | libc::EACCES) { Status::NotPermitted } else { Status::Runtime };
-        Failure::new(status, format!("{doing}: {error}"))
+        let denied = matches!(error.errno(), libc::EPERM | libc::EACCES);
+        let otherwise = if denied { Status::NotPermitted } else { Status::Runtime };
+        Failure::by_errno(otherwise, &format!("{doing}: {error}"), error.errno())
+    }
+
+    /// A failed use of a file or of the host, where `otherwise` is what it means unless the host has run out of something.
+    pub fn io(otherwise: Status, doing: &str, error: &std::io::Error) -> Self {
+        Failure::by_errno(otherwise, &format!("{doing}: {error}"), error.raw_os_error().unwrap_or(0))
+    }
+
+    fn by_errno(otherwise: Status, text: &str, errno: i32) -> Self {
+        let (status, hint) = match errno {
+            libc::EMFILE => (Status::Exhausted, "; raise `ulimit -n`"),
+            libc::ENFILE => (Status::Exhausted, "; raise fs.file-max"),
+            libc::EAGAIN => (Status::Exhausted, "; raise `ulimit -u` or the pids limit"),
+            libc::ENOMEM => (Status::Exhausted, "; free memory, or raise the memory limit or `ulimit -v`"),
+            libc::ENOSPC | libc::EDQUOT => (Status::DiskFull, "; free some, or use another disk"),
+            _ => (otherwise, ""),
+        };
+        Failure::new(status, format!("{text}{hint}"))
     }
 }
 

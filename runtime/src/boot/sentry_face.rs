@@ -91,15 +91,7 @@ fn stdio(taken: &mut Taken) -> Result<Stdio> {
 
 /// A host failure while setting up, in the words of `doing`.
 fn host(doing: &str, error: io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => {
-            Failure::new(Status::Exhausted, format!("{doing}: {error}; raise `ulimit -n`"))
-        }
-        Some(libc::ENOMEM | libc::EAGAIN) => {
-            Failure::new(Status::Exhausted, format!("{doing}: {error}; free memory, or raise `ulimit -u`"))
-        }
-        _ => Failure::runtime(format!("{doing}: {error}")),
-    }
+    Failure::io(Status::Runtime, doing, &error)
 }
 
 fn message(status: ExitStatus) -> Result<Message> {

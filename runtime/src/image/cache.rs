@@ -29,7 +29,7 @@ pub fn image_of(root: &Path) -> Result<(PathBuf, File)> {
     let dir = directory()?;
     let id = hex(&Sha256::digest([top.dev().to_le_bytes(), top.ino().to_le_bytes()].concat()), 8);
     let stamp =
-        stamp(root, &top).map_err(|e| Failure::new(Status::ImageBuild, format!("--root {}: {e}", root.display())))?;
+        stamp(root, &top).map_err(|e| Failure::io(Status::ImageBuild, &format!("--root {}", root.display()), &e))?;
     let name = format!("{id}-{stamp}.erofs");
     let path = dir.join(&name);
     if let Ok(file) = super::open(&path) {
@@ -65,14 +65,15 @@ fn directory() -> Result<PathBuf> {
     };
     let dir = base.join("nanovisor/images");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| {
+        let e = io::Error::new(e.kind(), format!("{e}; set XDG_CACHE_HOME, or use --image"));
         let status = if e.kind() == io::ErrorKind::StorageFull { Status::DiskFull } else { Status::Runtime };
-        Failure::new(status, format!("image cache {}: {e}; set XDG_CACHE_HOME, or use --image", dir.display()))
+        Failure::io(status, &format!("image cache {}", dir.display()), &e)
     })?;
     Ok(dir)
 }
 
 fn lock(path: &Path) -> Result<Flock<File>> {
-    let doing = |e: io::Error| Failure::runtime(format!("image cache {}: {e}", path.display()));
+    let doing = |e: io::Error| Failure::io(Status::Runtime, &format!("image cache {}", path.display()), &e);
     let file = File::options().create(true).write(true).truncate(false).open(path).map_err(doing)?;
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| doing(e.into()))
 }

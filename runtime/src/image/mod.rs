@@ -25,24 +25,28 @@ pub fn open(path: &Path) -> Result<File> {
 
 fn open_file(path: &Path) -> Result<File> {
     let refuse = |why: &str| Err(Failure::new(Status::ImageMissing, format!("image {}: {why}", path.display())));
+    let failed = |e: std::io::Error| Err(Failure::io(Status::ImageMissing, &format!("image {}", path.display()), &e));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return refuse("no such file; `nanovisor image build DIR FILE` makes one");
         }
-        Err(e) => return refuse(&format!("{e}")),
+        Err(e) => return failed(e),
     };
     match file.metadata() {
         Ok(meta) if meta.is_dir() => refuse("it is a directory; use --root for directories"),
         Ok(meta) if !meta.is_file() => refuse("it is no regular file"),
         Ok(_) => Ok(file),
-        Err(e) => refuse(&format!("{e}")),
+        Err(e) => failed(e),
     }
 }
 
 /// Maps the image and reads its superblock; nothing else of it is looked at.
 fn map(path: &Path, file: &File) -> Result<Image<ImageMapping>> {
-    let mapping = ImageMapping::new(file).map_err(|e| corrupt(path, &e))?;
+    let mapping = ImageMapping::new(file).map_err(|e| match e.raw_os_error() {
+        Some(_) => Failure::io(Status::ImageCorrupt, &format!("mapping image {}", path.display()), &e),
+        None => corrupt(path, &e),
+    })?;
     Image::open(mapping).map_err(|e| corrupt(path, &e))
 }
 

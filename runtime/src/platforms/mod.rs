@@ -38,7 +38,10 @@ pub fn build(kind: PlatformKind, kvm: Option<OwnedFd>) -> Result<Arc<dyn Platfor
         (PlatformKind::Kvm, None) => Err(io::Error::other("no /dev/kvm was handed over")),
         (PlatformKind::Ptrace, _) => platform_ptrace::PtracePlatform::new().map(|p| Arc::new(p) as _),
     };
-    result.map_err(|e| does_not_work(kind, &e.to_string()))
+    result.map_err(|e| {
+        let failure = Failure::io(Status::NoPlatform, &format!("platform {}", kind.name()), &e);
+        if failure.status == Status::NoPlatform { does_not_work(kind, &e.to_string()) } else { failure }
+    })
 }
 
 fn does_not_work(kind: PlatformKind, why: &str) -> Failure {
@@ -52,6 +55,9 @@ fn does_not_work(kind: PlatformKind, why: &str) -> Failure {
 /// Opens /dev/kvm.
 fn open_kvm() -> Result<File> {
     OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(|e| {
+        if matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
+            return Failure::io(Status::NoPlatform, "opening /dev/kvm", &e);
+        }
         let why = match e.kind() {
             ErrorKind::NotFound => {
                 "/dev/kvm is missing (load kvm_intel or kvm_amd, turn virtualisation on in the firmware, or allow \

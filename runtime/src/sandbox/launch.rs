@@ -52,7 +52,7 @@ pub fn launch(prepared: Prepared, log: &OwnedFd, signals: &SignalReader) -> Resu
 /// This program's file. Executing it from a descriptor needs no path inside the empty root, and shares its pages.
 fn own_program() -> Result<File> {
     File::open("/proc/self/exe")
-        .map_err(|e| Failure::runtime(format!("opening /proc/self/exe: {e}; /proc must be mounted")))
+        .map_err(|e| Failure::io(Status::Runtime, "opening /proc/self/exe (/proc must be mounted)", &e))
 }
 
 /// Who the sandbox is to be on the host: nobody where root starts it, else the caller.
@@ -122,18 +122,33 @@ fn configure(sandbox: &Sandbox, prepared: Prepared, identity: Option<Identity>) 
 }
 
 impl Sandbox {
-    /// Why it ended early, in its own words where it left some.
+    /// Why it ended early, in its own words where it left some; `otherwise` if it did not end by itself.
     fn own_words(&self, otherwise: Failure) -> Failure {
-        self.child.kill();
-        let _ = self.child.wait();
-        while let Ok(message) = self.control.receive() {
+        let mut gone = false;
+        while let Ok(Some(message)) = self.control.try_receive() {
             match Message::decode(&message.bytes) {
-                Some(Message::Failed(status, text)) => return Failure::new(control::wire::status(status), text),
-                None if message.is_eof() => break,
+                Some(Message::Failed(status, text)) => {
+                    let _ = self.end();
+                    return Failure::new(control::wire::status(status), text);
+                }
+                _ if message.is_eof() => {
+                    gone = true;
+                    break;
+                }
                 _ => {}
             }
         }
+        // Its end of the socket closes with its end; what it died of is known then.
+        if gone {
+            return self.child.wait().map_or(otherwise, super::watch::death);
+        }
+        let _ = self.end();
         otherwise
+    }
+
+    fn end(&self) -> hostsys::Result<nix::sys::wait::WaitStatus> {
+        self.child.kill();
+        self.child.wait()
     }
 }
 

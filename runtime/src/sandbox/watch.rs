@@ -144,19 +144,22 @@ impl Watch {
             (Some(Message::Failed(status, text)), _) => Err(Failure::new(wire::status(status), text)),
             (Some(Message::Exited(code)), WaitStatus::Exited(..)) => Ok(code),
             (Some(Message::Signaled(signal)), WaitStatus::Exited(..)) => Ok(128u8.saturating_add(signal)),
-            (_, WaitStatus::Signaled(_, Signal::SIGSYS, _)) => Err(filter_killed()),
-            (_, WaitStatus::Exited(_, hostsys::sigsys::REFUSED_STATUS)) => Err(filter_killed()),
-            (_, WaitStatus::Exited(_, hostsys::abort::ABORTED_STATUS)) => {
-                Err(Failure::new(Status::SandboxDied, killed_by(Signal::SIGABRT)))
-            }
-            (_, WaitStatus::Signaled(_, signal, _)) => Err(Failure::new(Status::SandboxDied, killed_by(signal))),
-            (_, other) => {
-                let text =
-                    format!("the sandbox process ended without a word ({other:?}); run again with --debug for its log");
-                Err(Failure::new(Status::SandboxDied, text))
-            }
+            (_, status) => Err(death(status)),
         }
     }
+}
+
+/// What a sandbox process died of that left no word.
+pub fn death(status: WaitStatus) -> Failure {
+    let text = match status {
+        WaitStatus::Signaled(_, Signal::SIGSYS, _) | WaitStatus::Exited(_, hostsys::sigsys::REFUSED_STATUS) => {
+            return filter_killed();
+        }
+        WaitStatus::Exited(_, hostsys::abort::ABORTED_STATUS) => killed_by(Signal::SIGABRT),
+        WaitStatus::Signaled(_, signal, _) => killed_by(signal),
+        other => format!("the sandbox process ended without a word ({other:?}); run again with --debug for its log"),
+    };
+    Failure::new(Status::SandboxDied, text)
 }
 
 fn ready(fd: &PollFd<'_>) -> bool {

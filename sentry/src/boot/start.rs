@@ -76,8 +76,9 @@ fn explain(cx: &mut CurrentTask<'_>, path: &[u8], errno: Errno) -> Failure {
     let exists = vfs::read_file(cx, path, 256);
     let sentence = match (errno, exists) {
         (Errno::ENOENT, Ok(head)) if head.starts_with(b"#!") => {
-            let line = head[2..].split(|b| *b == b'\n').next().unwrap_or_default();
-            format!("{name}: its interpreter {} is missing in the image", text(line.trim_ascii()))
+            let line = head[2..].split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+            let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            format!("{name}: its interpreter {} is missing in the image", text(interpreter))
         }
         (Errno::ENOENT, Ok(_)) => format!("{name}: its interpreter (dynamic loader) is missing in the image"),
         (Errno::ENOENT, Err(_)) => format!("{name}: not found in the image"),

@@ -59,7 +59,7 @@ fn parse(file: &Arc<FileDescription>, head: &[u8]) -> Result<Parsed, Errno> {
     let header = elf::parse_header(head)?;
     let mut table = vec![0u8; usize::from(header.phnum) * PHDR_SIZE];
     if read_at(file, header.phoff, &mut table)? != table.len() {
-        return Err(Errno::EIO);
+        return Err(Errno::ENOEXEC);
     }
     let layout = elf::parse_segments(&header, &table)?;
     Ok(Parsed { header, layout })
