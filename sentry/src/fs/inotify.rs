@@ -17,7 +17,7 @@ use crate::vfs::{FileDescription, FileOps, Inode, IoSink, OpenFlags};
 /// Most events in a queue (`fs.inotify.max_queued_events`).
 pub const MAX_QUEUED: usize = 16_384;
 /// Most instances (`fs.inotify.max_user_instances`, of the whole sandbox here).
-pub const MAX_INSTANCES: usize = 1024;
+pub const MAX_INSTANCES: usize = 128;
 /// Most watches (`fs.inotify.max_user_watches`, likewise).
 pub const MAX_WATCHES: usize = 65_536;
 
@@ -125,7 +125,7 @@ impl Inotify {
         let key = inode.attr().key;
         let kept = mask & (ALL_EVENTS | EXCL_UNLINK | ONESHOT);
         let mut state = self.state.lock();
-        let known = state.watches.iter().find(|(_, (w, _))| w.inode.attr().key == key).map(|(wd, _)| *wd);
+        let known = state.watches.iter().find(|(_, (w, _))| w.key == key).map(|(wd, _)| *wd);
         if let Some(wd) = known {
             if mask & MASK_CREATE != 0 {
                 return Err(Errno::EEXIST);
@@ -141,7 +141,7 @@ impl Inotify {
         let wd = state.last_wd.checked_add(1).ok_or(Errno::ENOSPC)?;
         state.last_wd = wd;
         let watcher: Weak<dyn Watcher> = self.myself.clone();
-        let watch = Arc::new(Watch { inode: inode.clone(), wd, watcher });
+        let watch = Arc::new(Watch { inode: inode.clone(), key, wd, watcher });
         state.watches.insert(wd, (watch.clone(), kept));
         drop(state);
         self.watches.add(watch);

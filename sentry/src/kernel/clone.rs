@@ -81,7 +81,22 @@ pub fn check_namespaces(cx: &CurrentTask<'_>, flags: u64) -> Result<(), Errno> {
         return Ok(());
     }
     let admin = cx.creds().has_cap(CAP_SYS_ADMIN) || flags & flag::NEWUSER != 0;
+    if admin && flags & flag::NAMESPACES == flag::NEWNS {
+        return Ok(());
+    }
     Err(if admin { Errno::EINVAL } else { Errno::EPERM })
+}
+
+/// Gives `fs`, which nobody else uses yet, a mount namespace of its own.
+///
+/// # Errors
+/// `ENOSPC` where there are too many mounts.
+pub fn new_mounts(cx: &CurrentTask<'_>, fs: &crate::vfs::FsContext) -> Result<(), Errno> {
+    let mut state = fs.state.lock().clone();
+    crate::vfs::mount_ns::unshare(&cx.kernel().vfs.mounts, &mut state)?;
+    let old = std::mem::replace(&mut *fs.state.lock(), state);
+    drop(old);
+    Ok(())
 }
 
 fn check(cx: &CurrentTask<'_>, args: &CloneArgs) -> Result<(), Errno> {
@@ -161,6 +176,9 @@ fn copy_shared(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> Result<TaskShared,
     let (fds, fs) = (cx.fds()?, cx.fs()?);
     let fds = if args.flags & flag::FILES != 0 { fds } else { Arc::new(FdTable::fork(&fds)) };
     let fs = if args.flags & flag::FS != 0 { fs } else { Arc::new(fs.fork()) };
+    if args.flags & flag::NEWNS != 0 {
+        new_mounts(cx, &fs)?;
+    }
     let (creds, name) = {
         let shared = cx.task.shared.lock();
         (shared.creds.clone(), shared.name.clone())

@@ -113,6 +113,12 @@ impl Mm {
         out
     }
 
+    /// Whether the page `page` has a frame.
+    #[must_use]
+    pub fn has_frame(&self, page: AddrRange) -> bool {
+        resident(self, page).0 > 0
+    }
+
     /// Sizes.
     #[must_use]
     pub fn stats(&self) -> MmStats {

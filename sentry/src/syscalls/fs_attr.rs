@@ -135,7 +135,11 @@ fn changed(place: &Place, mask: u32) {
 }
 
 /// Runs `change` on the inode; an open file without one (a pipe, a socket) takes any change and forgets it.
-fn on_inode(place: &Place, mask: u32, change: impl FnOnce(&dyn crate::vfs::Inode) -> Result<(), Errno>) -> SyscallResult {
+fn on_inode(
+    place: &Place,
+    mask: u32,
+    change: impl FnOnce(&dyn crate::vfs::Inode) -> Result<(), Errno>,
+) -> SyscallResult {
     match place.inode() {
         Ok(inode) => {
             change(inode.as_ref())?;
@@ -300,6 +304,15 @@ fn utime(cx: &mut CurrentTask<'_>, path: UserStr, times: UserAddr) -> SyscallRes
     set_times(&place, &caller, times)
 }
 
+/// Checks a new length against RLIMIT_FSIZE (`inode_newsize_ok`).
+fn check_size(cx: &mut CurrentTask<'_>, old: u64, new: u64) -> Result<(), Errno> {
+    if new > old && new > cx.task.group.limit(crate::kernel::limits::resource::FSIZE) {
+        super::read_write::file_too_big(cx);
+        return Err(Errno::EFBIG);
+    }
+    Ok(())
+}
+
 fn truncate(cx: &mut CurrentTask<'_>, path: UserStr, size: i64) -> SyscallResult {
     let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
     let caller = Caller::of(cx.task)?;
@@ -313,6 +326,7 @@ fn truncate(cx: &mut CurrentTask<'_>, path: UserStr, size: i64) -> SyscallResult
     }
     place.check_writable()?;
     perm::check(&caller.creds, path, MAY_WRITE)?;
+    check_size(cx, attr.size, size)?;
     let perm = set_attr::mode_after_write(&caller.creds, &attr);
     path.inode().set_attr(&SetAttr { size: Some(size), perm, ..SetAttr::default() })?;
     path.notify(event::MODIFY);
@@ -328,6 +342,7 @@ fn ftruncate(cx: &mut CurrentTask<'_>, fd: FdNum, size: i64) -> SyscallResult {
     if fs_at::file_attr(&file).kind != FileType::Regular || !file.flags().writable() {
         return Err(Errno::EINVAL);
     }
+    check_size(cx, fs_at::file_attr(&file).size, size)?;
     file.ops.truncate(&file, size)?;
     changed(&Place::File(file), event::MODIFY);
     ok()
@@ -359,6 +374,9 @@ fn fallocate(cx: &mut CurrentTask<'_>, fd: FdNum, mode: i32, offset: i64, len: i
     }
     if offset.checked_add(len).is_none() {
         return Err(Errno::EFBIG);
+    }
+    if mode & 1 == 0 {
+        check_size(cx, fs_at::file_attr(&file).size, offset.cast_unsigned() + len.cast_unsigned())?;
     }
     file.ops.allocate(&file, mode, offset.cast_unsigned(), len.cast_unsigned())?;
     changed(&Place::File(file), event::MODIFY);

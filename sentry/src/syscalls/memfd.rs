@@ -37,7 +37,8 @@ fn memfd_create(cx: &mut CurrentTask<'_>, name: UserStr, flags: u32) -> SyscallR
     if flags & !known != 0 || flags & (mfd::EXEC | mfd::NOEXEC_SEAL) == mfd::EXEC | mfd::NOEXEC_SEAL {
         return Err(Errno::EINVAL);
     }
-    let name = cx.mm()?.read_cstr(name.0, NAME_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?;
+    let name =
+        cx.mm()?.read_cstr(name.0, NAME_MAX).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?;
     if flags & mfd::HUGETLB != 0 {
         return Err(Errno::ENOSYS);
     }

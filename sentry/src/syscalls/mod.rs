@@ -22,6 +22,7 @@ pub mod inotify;
 pub mod memfd;
 pub mod misc;
 pub mod mm;
+pub mod mount;
 pub mod poll;
 pub mod prctl;
 pub mod process;
@@ -113,6 +114,7 @@ const FAMILIES: &[&[Syscall]] = &[
     memfd::TABLE,
     misc::TABLE,
     mm::TABLE,
+    mount::TABLE,
     poll::TABLE,
     prctl::TABLE,
     process::TABLE,

@@ -22,7 +22,7 @@ syscall_table! {
     186 gettid();
     218 set_tid_address(addr: u64);
     231 exit_group(status: i32);
-    272 unshare(flags: u64) Partial("CLONE_FS, CLONE_FILES and what a single thread shares anyway; no namespaces");
+    272 unshare(flags: u64) Partial("CLONE_FS, CLONE_FILES, CLONE_NEWNS and what a single thread shares anyway; no other namespaces");
     308 setns(fd: FdNum, kind: i32) Partial("no namespaces: EPERM, EINVAL");
     312 kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) Partial("no KCMP_EPOLL_TFD");
     434 pidfd_open(pid: i32, flags: u32);
@@ -155,8 +155,11 @@ fn unshare(cx: &mut CurrentTask<'_>, flags: u64) -> SyscallResult {
         old.0 = shared.fds.replace(std::sync::Arc::new(crate::vfs::FdTable::fork(&fds)));
     }
     drop(shared);
-    if flags & flag::FS != 0 {
+    if flags & (flag::FS | flag::NEWNS) != 0 {
         let copy = std::sync::Arc::new(fs.fork());
+        if flags & flag::NEWNS != 0 {
+            clone::new_mounts(cx, &copy)?;
+        }
         old.1 = cx.task.shared.lock().fs.replace(copy);
     }
     drop(old);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::kernel::limits::resource;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::signal;
 use crate::kernel::task::CurrentTask;
@@ -42,12 +43,13 @@ impl TransferOp {
 
     fn transfer(&mut self, cx: &mut CurrentTask<'_>) -> Result<usize, Errno> {
         let mm = cx.mm()?;
+        let limit = cx.task.group.limit(resource::FSIZE);
         let file = &self.file;
         match (self.write, self.offset) {
             (false, None) => file.read(&mut IoSink::guest(&mm, &mut self.cursor)),
-            (true, None) => file.write(&mut IoSource::guest(&mm, &mut self.cursor)),
+            (true, None) => file.write(&mut IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit)),
             (false, Some(at)) => file.read_at(&mut IoSink::guest(&mm, &mut self.cursor), at),
-            (true, Some(at)) => file.write_at(&mut IoSource::guest(&mm, &mut self.cursor), at),
+            (true, Some(at)) => file.write_at(&mut IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit), at),
         }
     }
 
@@ -66,8 +68,10 @@ impl Op for TransferOp {
                 Err(Errno::EAGAIN) if self.waits() => return Attempt::Pending,
                 Err(_) if self.cursor.done() > 0 => return Attempt::Done(Ok(self.cursor.done() as u64)),
                 Err(errno) => {
-                    if errno == Errno::EPIPE {
-                        signal::send_sigpipe(cx);
+                    match errno {
+                        Errno::EPIPE => signal::send_sigpipe(cx),
+                        Errno::EFBIG => file_too_big(cx),
+                        _ => {}
                     }
                     return Attempt::Done(Err(errno));
                 }
@@ -86,6 +90,13 @@ impl Op for TransferOp {
 
     fn name(&self) -> &'static str {
         if self.write { "write" } else { "read" }
+    }
+}
+
+/// A file may not become as long as that: where the process has a limit of its own, it hears of it (RLIMIT_FSIZE).
+pub(super) fn file_too_big(cx: &mut CurrentTask<'_>) {
+    if cx.task.group.limit(resource::FSIZE) != crate::kernel::limits::INFINITY {
+        signal::send_self(cx, libc::SIGXFSZ);
     }
 }
 

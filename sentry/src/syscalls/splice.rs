@@ -91,6 +91,8 @@ struct MoveOp {
     nonblocking_to: bool,
     /// Leave the source's bytes where they are (`tee`).
     copy: bool,
+    /// RLIMIT_FSIZE of who moves.
+    file_limit: u64,
 }
 
 /// What keeps a step from going on.
@@ -105,6 +107,10 @@ impl From<Errno> for Stop {
     fn from(errno: Errno) -> Self {
         Stop::Error(errno)
     }
+}
+
+fn file_limit(cx: &CurrentTask<'_>) -> u64 {
+    cx.task.group.limit(crate::kernel::limits::resource::FSIZE)
 }
 
 impl MoveOp {
@@ -167,7 +173,7 @@ impl MoveOp {
         }
         let bytes = self.fetch(self.left.min(CHUNK).min(room))?;
         let sink = &self.to.file;
-        let put = sink.write_at(&mut IoSource::kernel(&bytes), self.to.position());
+        let put = sink.write_at(&mut IoSource::kernel(&bytes).with_file_limit(self.file_limit), self.to.position());
         let n = *put.as_ref().unwrap_or(&0);
         let forced = !self.copy
             && !self.from.file.ops.is_seekable()
@@ -290,6 +296,7 @@ fn sendfile(cx: &mut CurrentTask<'_>, out: FdNum, from: FdNum, offset: UserAddr,
         eager: to_pipe,
         nonblocking_to,
         copy: false,
+        file_limit: file_limit(cx),
     };
     op::start(cx, op)
 }
@@ -336,7 +343,20 @@ fn splice(
     let from = Side::new(cx, source, from_offset)?;
     let to = Side::new(cx, sink, to_offset)?;
     let left = len.min(MAX_RW_COUNT);
-    op::start(cx, MoveOp { from, to, left, done: 0, eager: true, nonblocking_from, nonblocking_to, copy: false })
+    op::start(
+        cx,
+        MoveOp {
+            from,
+            to,
+            left,
+            done: 0,
+            eager: true,
+            nonblocking_from,
+            nonblocking_to,
+            copy: false,
+            file_limit: file_limit(cx),
+        },
+    )
 }
 
 fn tee(cx: &mut CurrentTask<'_>, from: FdNum, to: FdNum, len: usize, flags: u32) -> SyscallResult {
@@ -357,7 +377,17 @@ fn tee(cx: &mut CurrentTask<'_>, from: FdNum, to: FdNum, len: usize, flags: u32)
     let (from, to) = (Side { file: source, offset: None }, Side { file: sink, offset: None });
     op::start(
         cx,
-        TeeOp(MoveOp { from, to, left: len, done: 0, eager: true, nonblocking_from, nonblocking_to, copy: true }),
+        TeeOp(MoveOp {
+            from,
+            to,
+            left: len,
+            done: 0,
+            eager: true,
+            nonblocking_from,
+            nonblocking_to,
+            copy: true,
+            file_limit: u64::MAX,
+        }),
     )
 }
 
@@ -441,7 +471,16 @@ fn copy_file_range(
     if left == 0 {
         return ret(0u64);
     }
-    let op =
-        MoveOp { from, to, left, done: 0, eager: false, nonblocking_from: true, nonblocking_to: true, copy: false };
+    let op = MoveOp {
+        from,
+        to,
+        left,
+        done: 0,
+        eager: false,
+        nonblocking_from: true,
+        nonblocking_to: true,
+        copy: false,
+        file_limit: file_limit(cx),
+    };
     op::start(cx, op)
 }

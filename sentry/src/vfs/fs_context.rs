@@ -1,6 +1,9 @@
 //! A task's view of the tree: root, working directory, umask (`CLONE_FS` shares it).
 
+use std::sync::Arc;
+
 use crate::sync::{Level, Mutex};
+use crate::vfs::mount_ns::MountNs;
 use crate::vfs::path::PathRef;
 
 /// Root, working directory, umask.
@@ -18,13 +21,15 @@ pub struct FsState {
     pub cwd: PathRef,
     /// Bits cleared from the mode of new files.
     pub umask: u32,
+    /// Its mount namespace; `None` for the first.
+    pub ns: Option<Arc<MountNs>>,
 }
 
 impl FsContext {
     /// A context.
     #[must_use]
     pub fn new(root: PathRef, cwd: PathRef, umask: u32) -> Self {
-        FsContext { state: Mutex::new(Level::TaskShared, FsState { root, cwd, umask }) }
+        FsContext { state: Mutex::new(Level::TaskShared, FsState { root, cwd, umask, ns: None }) }
     }
 
     /// A copy that changes apart.

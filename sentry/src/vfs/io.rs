@@ -212,28 +212,56 @@ impl<'a> IoSink<'a> {
 }
 
 /// The source of a write.
-pub struct IoSource<'a>(End<'a>);
+pub struct IoSource<'a> {
+    end: End<'a>,
+    /// Bytes that may still be taken.
+    left: usize,
+    /// RLIMIT_FSIZE of who writes.
+    file_limit: u64,
+}
 
 impl<'a> IoSource<'a> {
     /// Guest memory.
     pub fn guest(mm: &'a Mm, cursor: &'a mut IoCursor) -> Self {
-        IoSource(End::Guest { mm, cursor })
+        IoSource { end: End::Guest { mm, cursor }, left: usize::MAX, file_limit: u64::MAX }
     }
 
     /// A buffer of ours.
     #[must_use]
     pub fn kernel(buf: &'a [u8]) -> Self {
-        IoSource(End::Read { buf, done: 0 })
+        IoSource { end: End::Read { buf, done: 0 }, left: usize::MAX, file_limit: u64::MAX }
+    }
+
+    /// The same, for a writer whose files must not become longer than `limit` bytes.
+    #[must_use]
+    pub fn with_file_limit(mut self, limit: u64) -> Self {
+        self.file_limit = limit;
+        self
+    }
+
+    /// Leaves out what would go past the writer's limit on file sizes when written at `at` of a regular file.
+    ///
+    /// # Errors
+    /// `EFBIG` where nothing is left.
+    pub fn restrict_at(&mut self, at: u64) -> Result<(), Errno> {
+        match self.file_limit.checked_sub(at) {
+            Some(room) if room > 0 => {
+                self.left = self.left.min(usize::try_from(room).unwrap_or(usize::MAX));
+                Ok(())
+            }
+            _ => Err(Errno::EFBIG),
+        }
     }
 
     /// Bytes left.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        match &self.0 {
+        let all = match &self.end {
             End::Guest { cursor, .. } => cursor.remaining(),
             End::Read { buf, done } => buf.len() - done,
             End::Write { .. } => 0,
-        }
+        };
+        all.min(self.left)
     }
 
     /// As [`IoSource::take`], but leaves the bytes in the source: for writers that must look before they consume.
@@ -241,7 +269,7 @@ impl<'a> IoSource<'a> {
     /// # Errors
     /// As [`IoSource::take`].
     pub fn peek(&mut self, dst: &mut [u8]) -> Result<usize, Errno> {
-        match &mut self.0 {
+        match &mut self.end {
             End::Guest { mm, cursor } => {
                 let mut ahead = cursor.clone();
                 IoSource::guest(mm, &mut ahead).take(dst)
@@ -253,7 +281,7 @@ impl<'a> IoSource<'a> {
 
     /// Consumes `n` bytes that [`IoSource::peek`] has shown.
     pub fn skip(&mut self, n: usize) {
-        match &mut self.0 {
+        match &mut self.end {
             End::Guest { cursor, .. } => cursor.skip(n),
             End::Read { buf, done } => *done = (*done + n).min(buf.len()),
             End::Write { .. } => {}
@@ -266,14 +294,17 @@ impl<'a> IoSource<'a> {
     /// `EFAULT` where not even one byte could be loaded.
     pub fn take(&mut self, dst: &mut [u8]) -> Result<usize, Errno> {
         let mut taken = 0;
+        let room = dst.len().min(self.left);
+        let dst = &mut dst[..room];
         while taken < dst.len() {
-            let n = match &mut self.0 {
+            let n = match &mut self.end {
                 End::Guest { mm, cursor } => {
                     let Some((addr, n)) = cursor.peek(dst.len() - taken) else { break };
                     if let Err(e) = mm.read_bytes(addr, &mut dst[taken..taken + n]) {
                         return if taken > 0 { Ok(taken) } else { Err(e) };
                     }
                     cursor.advance(n);
+                    self.left -= n;
                     n
                 }
                 End::Read { buf, done } => {
@@ -283,6 +314,7 @@ impl<'a> IoSource<'a> {
                     }
                     dst[taken..taken + n].copy_from_slice(&buf[*done..*done + n]);
                     *done += n;
+                    self.left -= n;
                     n
                 }
                 End::Write { .. } => break,

@@ -16,6 +16,8 @@ pub mod io;
 pub mod kernel_use;
 pub mod locks;
 pub mod mount;
+pub mod mount_ns;
+pub mod mount_ops;
 pub mod notify;
 pub mod open;
 pub mod path;

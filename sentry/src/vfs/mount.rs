@@ -131,6 +131,37 @@ struct Table {
     root: Option<Arc<Mount>>,
 }
 
+impl Table {
+    /// Appends what lies on the mounts in `all`, and on those.
+    fn extend_below(&self, all: &mut Vec<Arc<Mount>>) {
+        let mut by_parent: HashMap<u32, Vec<&Arc<Mount>>> = HashMap::new();
+        for ((parent, _), mount) in &self.by_place {
+            by_parent.entry(*parent).or_default().push(mount);
+        }
+        let mut next = 0;
+        while let Some(above) = all.get(next) {
+            let id = above.id;
+            let mut children: Vec<_> = by_parent.remove(&id).unwrap_or_default();
+            children.sort_by_key(|m| m.id);
+            all.extend(children.into_iter().cloned());
+            next += 1;
+        }
+    }
+
+    /// Takes `gone` out; the answer is dropped after the lock.
+    fn remove(&mut self, gone: &[Arc<Mount>]) -> Vec<(PathRef, Option<Arc<Mount>>)> {
+        let taken = gone.iter().filter_map(|m| m.place.lock().take());
+        let places: Vec<PathRef> = taken.collect();
+        let mut out = Vec::with_capacity(places.len());
+        for place in places {
+            let mount = self.by_place.remove(&key(&place));
+            place.dentry.remove_mount();
+            out.push((place, mount));
+        }
+        out
+    }
+}
+
 fn key(place: &PathRef) -> (u32, usize) {
     (place.mount.id, Arc::as_ptr(&place.dentry) as usize)
 }
@@ -138,17 +169,22 @@ fn key(place: &PathRef) -> (u32, usize) {
 /// Most mounts at a time (`fs.mount-max` is larger; these are a sandbox's own).
 const MOUNT_MAX: usize = 8192;
 
-/// All mounts of a kernel. One mount namespace for now.
+/// All mounts of a kernel, of all namespaces. Clones are the same table.
+#[derive(Clone)]
 pub struct MountTable {
-    table: RwLock<Table>,
-    next_id: AtomicU32,
+    table: Arc<RwLock<Table>>,
+    next_id: Arc<AtomicU32>,
     /// Who watches what.
     pub watches: Arc<Watches>,
 }
 
 impl Default for MountTable {
     fn default() -> Self {
-        MountTable { table: RwLock::new(Level::Mounts, Table::default()), next_id: AtomicU32::new(1), watches: Arc::default() }
+        MountTable {
+            table: Arc::new(RwLock::new(Level::Mounts, Table::default())),
+            next_id: Arc::new(AtomicU32::new(1)),
+            watches: Arc::default(),
+        }
     }
 }
 
@@ -213,23 +249,11 @@ impl MountTable {
             return Err(Errno::EINVAL);
         }
         let mut gone = vec![mount.clone()];
-        let mut next = 0;
-        while let Some(above) = gone.get(next) {
-            let id = above.id;
-            gone.extend(table.by_place.iter().filter(|((m, _), _)| *m == id).map(|(_, m)| m.clone()));
-            next += 1;
-        }
+        table.extend_below(&mut gone);
         if gone.len() > 1 && !lazy {
             return Err(Errno::EBUSY);
         }
-        let mut places = Vec::new();
-        for m in &gone {
-            if let Some(place) = m.place.lock().take() {
-                table.by_place.remove(&key(&place));
-                place.dentry.remove_mount();
-                places.push(place);
-            }
-        }
+        let places = table.remove(&gone);
         drop(table);
         drop(places);
         Ok(())
@@ -252,23 +276,42 @@ impl MountTable {
         Ok(())
     }
 
-    /// `pivot_root(2)`: `new` becomes the root, the old root covers `put_old`.
+    /// `pivot_root(2)`: `new` is on top, the old root covers `put_old`. The caller notes the new root.
     ///
     /// # Errors
-    /// `EINVAL` where `new` is not attached or there is no root.
-    pub fn pivot(&self, new: &Arc<Mount>, put_old: PathRef) -> Result<(), Errno> {
+    /// `EINVAL` where `new` is not attached.
+    pub fn pivot(&self, old_root: &Arc<Mount>, new: &Arc<Mount>, put_old: PathRef) -> Result<(), Errno> {
         let mut table = self.table.write();
-        let old_root = table.root.clone().ok_or(Errno::EINVAL)?;
         let old_place = new.place.lock().take().ok_or(Errno::EINVAL)?;
         table.by_place.remove(&key(&old_place));
         old_place.dentry.remove_mount();
-        table.root = Some(new.clone());
         table.by_place.insert(key(&put_old), old_root.clone());
         put_old.dentry.add_mount();
         *old_root.place.lock() = Some(put_old);
         drop(table);
         drop(old_place);
         Ok(())
+    }
+
+    /// The mounts that lie on `mount` and on those, parents before children.
+    #[must_use]
+    pub fn below(&self, mount: &Arc<Mount>) -> Vec<Arc<Mount>> {
+        let mut all = vec![mount.clone()];
+        let table = self.table.read();
+        table.extend_below(&mut all);
+        drop(table);
+        all.remove(0);
+        all
+    }
+
+    /// Takes a whole tree apart, whose topmost mount `root` is (the end of a namespace).
+    pub fn dissolve(&self, root: &Arc<Mount>) {
+        let mut all = vec![root.clone()];
+        let mut table = self.table.write();
+        table.extend_below(&mut all);
+        let places = table.remove(&all);
+        drop(table);
+        drop(places);
     }
 
     /// All mounts, parents before children, in the order of their ids.

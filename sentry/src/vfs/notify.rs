@@ -71,6 +71,8 @@ pub trait Watcher: Send + Sync {
 pub struct Watch {
     /// The inode, kept.
     pub inode: Arc<dyn Inode>,
+    /// Which it is.
+    pub key: InodeKey,
     /// Its number for the watcher.
     pub wd: i32,
     /// The watcher.
@@ -121,19 +123,17 @@ impl Watches {
 
     /// Adds a watch.
     pub fn add(&self, watch: Arc<Watch>) {
-        let key = watch.inode.attr().key;
-        self.by_inode.lock().entry(key).or_default().push(watch);
+        self.by_inode.lock().entry(watch.key).or_default().push(watch);
         self.count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Removes a watch.
     pub fn remove(&self, watch: &Arc<Watch>) {
-        let key = watch.inode.attr().key;
         let mut table = self.by_inode.lock();
-        let Some(list) = table.get_mut(&key) else { return };
+        let Some(list) = table.get_mut(&watch.key) else { return };
         let removed = list.iter().position(|w| Arc::ptr_eq(w, watch)).map(|at| list.remove(at));
         if list.is_empty() {
-            table.remove(&key);
+            table.remove(&watch.key);
         }
         drop(table);
         // Dropped outside the lock: it may be the last to keep its inode.

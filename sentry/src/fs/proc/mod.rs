@@ -3,10 +3,13 @@
 //! One file a kind of thing: `system` (files about the whole), `sysctl` (/proc/sys), `pid` (a process's directory),
 //! `status`, `maps`, `fds`, `mounts` (files in it). Content is made when a file is read from its start.
 
+mod extra;
 mod fds;
 mod locks;
 mod maps;
+mod memory;
 mod mounts;
+mod net;
 mod pid;
 mod status;
 mod sysctl;
@@ -30,6 +33,8 @@ const MAGIC: u64 = 0x9fa0;
 struct Proc {
     fs: Arc<PseudoFs>,
     kernel: Weak<Kernel>,
+    /// `/proc/PID/net`, the same for all.
+    net: Arc<dyn Inode>,
 }
 
 impl Proc {
@@ -118,7 +123,7 @@ fn self_links(proc: &Proc) -> [(&'static str, Arc<dyn Inode>); 2] {
 #[must_use]
 pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {
     let fs = PseudoFs::new(kernel.vfs.new_dev(), MAGIC);
-    let proc = Proc { fs: fs.clone(), kernel: Arc::downgrade(kernel) };
+    let proc = Proc { fs: fs.clone(), kernel: Arc::downgrade(kernel), net: net::directory(&fs) };
     let mut fixed = Vec::new();
     fixed.extend(self_links(&proc));
     fixed.extend(system::files(&proc));

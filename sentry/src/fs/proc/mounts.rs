@@ -104,6 +104,16 @@ pub(super) fn mountinfo(task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     Ok(out.into_bytes())
 }
 
+/// `/proc/PID/mountstats`.
+pub(super) fn mountstats(task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
+    let mut out = String::new();
+    for (mount, place) in visible(task)? {
+        let source = mangle(&mount.sb.source);
+        let _ = writeln!(out, "device {source} mounted on {} with fstype {}", mangle(&place), mount.sb.fstype);
+    }
+    Ok(out.into_bytes())
+}
+
 /// Where in its file system a bind mount's root lies.
 fn within(mount: &Mount, top: &PathRef) -> Vec<u8> {
     let mut names = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
-use super::{Proc, fds, maps, mounts, status};
-use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFile, PseudoLink, fixed_dir};
+use super::{Proc, extra, fds, maps, memory, mounts, status};
+use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFile, PseudoLink};
 use crate::kernel::oom;
 use crate::kernel::task::{Task, Tid};
 use crate::vfs::file::Target;
@@ -82,13 +82,13 @@ const FILES: &[FileLine] = &[
     ("smaps_rollup", 0o444, true, maps::rollup),
     ("mounts", 0o444, false, |_, task| mounts::mounts(task)),
     ("mountinfo", 0o444, false, |_, task| mounts::mountinfo(task)),
-    ("mountstats", 0o400, false, |_, _| Ok(Vec::new())),
+    ("mountstats", 0o400, false, |_, task| mounts::mountstats(task)),
     ("cgroup", 0o444, false, |_, _| Ok(b"0::/\n".to_vec())),
     ("cpuset", 0o444, false, |_, _| Ok(b"/\n".to_vec())),
     ("wchan", 0o444, false, |_, _| Ok(b"0".to_vec())),
     ("syscall", 0o400, true, |_, _| Ok(b"running\n".to_vec())),
     ("stack", 0o400, true, |_, _| Ok(Vec::new())),
-    ("personality", 0o400, true, |_, _| Ok(b"00000000\n".to_vec())),
+    ("personality", 0o400, true, extra::personality),
     ("sessionid", 0o444, false, |_, _| Ok(b"4294967295".to_vec())),
     ("loginuid", 0o644, false, |_, _| Ok(b"4294967295".to_vec())),
     ("oom_score", 0o444, false, |_, task| Ok(format!("{}\n", oom::score(&task.kernel, &task.group)).into_bytes())),
@@ -98,6 +98,15 @@ const FILES: &[FileLine] = &[
     ("gid_map", 0o644, false, |_, _| Ok(id_map())),
     ("setgroups", 0o644, false, |_, _| Ok(b"allow\n".to_vec())),
     ("schedstat", 0o444, false, status::schedstat),
+    ("children", 0o444, false, extra::children),
+    ("numa_maps", 0o444, true, extra::numa_maps),
+    ("coredump_filter", 0o644, false, |_, _| Ok(b"00000033\n".to_vec())),
+    ("clear_refs", 0o200, false, |_, _| Err(Errno::EINVAL)),
+    ("projid_map", 0o644, false, |_, _| Ok(id_map())),
+    ("timens_offsets", 0o644, false, |_, _| {
+        Ok(b"monotonic           0         0\nboottime            0         0\n".to_vec())
+    }),
+    ("autogroup", 0o644, false, |_, _| Ok(b"/autogroup-1 nice 0\n".to_vec())),
     ("timerslack_ns", 0o666, true, |_, _| Ok(b"50000\n".to_vec())),
 ];
 
@@ -127,7 +136,9 @@ fn set_adj(task: &Task, text: &[u8], legacy: bool) -> Result<(), Errno> {
 }
 
 const LINKS: [&str; 3] = ["cwd", "root", "exe"];
-const DIRS: [&str; 5] = ["fd", "fdinfo", "ns", "net", "task"];
+const DIRS: [&str; 7] = ["fd", "fdinfo", "ns", "net", "task", "attr", "map_files"];
+const MEMORY: [(&str, u32, memory::Kind); 2] =
+    [("mem", 0o600, memory::Kind::Mem), ("pagemap", 0o400, memory::Kind::PageMap)];
 const NAMESPACES: [(&str, u64); 8] = [
     ("cgroup", 0xeffffffb),
     ("ipc", 0xefffffff),
@@ -158,9 +169,12 @@ pub(super) fn directory(proc: &Proc, task: &Arc<Task>, process: bool) -> Arc<dyn
 
 impl TaskDir {
     fn names(&self) -> impl Iterator<Item = (&'static str, FileType)> {
-        let dirs = DIRS.iter().filter(|n| self.process || **n != "task").map(|n| (*n, FileType::Directory));
+        // Some are only in the process's directory, some only in the threads'.
+        let here = |n: &str| if self.process { n != "children" } else { n != "task" && n != "map_files" };
+        let dirs = DIRS.iter().filter(move |n| here(n)).map(|n| (*n, FileType::Directory));
         let links = LINKS.iter().map(|n| (*n, FileType::Symlink));
-        dirs.chain(links).chain(FILES.iter().map(|f| (f.0, FileType::Regular)))
+        let memory = MEMORY.iter().map(|(n, _, _)| (*n, FileType::Regular));
+        dirs.chain(links).chain(memory).chain(FILES.iter().filter(move |f| here(f.0)).map(|f| (f.0, FileType::Regular)))
     }
 
     fn file(&self, index: usize, line: &FileLine) -> Arc<dyn Inode> {
@@ -241,13 +255,21 @@ impl Listing for TaskDir {
             return LINKS.get(index).map(|name| self.link(index, name)).ok_or(Errno::ENOENT);
         }
         let fs = &self.of.proc.fs;
+        if let Some((index, (_, perm, kind))) = MEMORY.iter().enumerate().find(|(_, m)| m.0.as_bytes() == name) {
+            let attr = self.of.attr(80 + index as u64, FileType::Regular, *perm);
+            return Ok(Arc::new(memory::MemoryFileNode { of: self.of.clone(), attr, kind: *kind }));
+        }
         let attr = |index, perm| self.of.attr(index, FileType::Directory, perm);
         let _ = caller;
         match name {
             b"fd" => Ok(PseudoDir::passing(fs, attr(20, 0o500), fds::Fds::new(&self.of, false))),
             b"fdinfo" => Ok(PseudoDir::passing(fs, attr(21, 0o555), fds::Fds::new(&self.of, true))),
             b"ns" => Ok(PseudoDir::passing(fs, attr(22, 0o511), Namespaces { of: self.of.clone() })),
-            b"net" => Ok(fixed_dir(fs, Vec::new())),
+            b"net" => Ok(self.of.proc.net.clone()),
+            b"attr" => Ok(PseudoDir::passing(fs, attr(25, 0o555), extra::Attrs { of: self.of.clone() })),
+            b"map_files" if self.process => {
+                Ok(PseudoDir::passing(fs, attr(26, 0o500), extra::MapFiles { of: self.of.clone() }))
+            }
             b"task" if self.process => Ok(PseudoDir::passing(fs, attr(24, 0o555), Threads { of: self.of.clone() })),
             _ => Err(Errno::ENOENT),
         }

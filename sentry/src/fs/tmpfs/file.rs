@@ -97,6 +97,7 @@ impl FileOps for MemFile {
         let _one = self.node.writing.lock();
         let object = self.node.object()?;
         let at = if file.flags().contains(OpenFlags::APPEND) { object.size() } else { offset };
+        src.restrict_at(at)?;
         let n = self.node.charged(src.remaining() as u64, || object.write_at(src, at))?;
         self.changed();
         Ok(n)

@@ -8,6 +8,7 @@
 mod dir;
 mod file;
 mod lower;
+mod lower_file;
 mod node;
 mod rename;
 mod xattr;

@@ -9,6 +9,7 @@ use abi::{Errno, Timespec};
 
 use super::dir::Entries;
 use super::file::MemFile;
+use super::lower_file::LowerFile;
 use super::{TmpFs, touch_now};
 use crate::mm::object::MemoryObject;
 use crate::sync::{Level, Mutex};
@@ -260,8 +261,10 @@ impl Inode for Node {
         }
         if self.content.get().is_none() {
             match &self.lower {
-                // Reads before the copy-up cost what they cost below, and go on there after it (as overlayfs does).
-                Some(lower) if !flags.writable() => return lower.clone().open(caller, flags),
+                Some(lower) if !flags.writable() => {
+                    let lower = lower.clone().open(caller, flags)?;
+                    return Ok(Arc::new(LowerFile { node: self, lower }));
+                }
                 _ => self.copy_up()?,
             }
         }

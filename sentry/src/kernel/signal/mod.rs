@@ -239,7 +239,12 @@ pub fn set_call_mask(cx: &mut CurrentTask<'_>, set: UserAddr, size: usize) -> Re
 
 /// The task wrote to a pipe or socket without readers: SIGPIPE, to the thread.
 pub fn send_sigpipe(cx: &mut CurrentTask<'_>) {
-    let info = SigInfo::user(libc::SIGPIPE, info::code::SI_USER, cx.task.group.tgid.0, cx.creds().uid[0]);
+    send_self(cx, libc::SIGPIPE);
+}
+
+/// Sends the calling thread `signo`, as the kernel does for what a call of its own brought about.
+pub fn send_self(cx: &mut CurrentTask<'_>, signo: i32) {
+    let info = SigInfo::user(signo, info::code::SI_USER, cx.task.group.tgid.0, cx.creds().uid[0]);
     // A standard signal is never refused.
     let _ = send_to_task(cx.task, info);
 }
