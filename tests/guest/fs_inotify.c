@@ -10,7 +10,14 @@ static int fd;
 
 static const char *names[] = {"ACCESS", "MODIFY", "ATTRIB", "CLOSE_WRITE", "CLOSE_NOWRITE", "OPEN", "MOVED_FROM", "MOVED_TO", "CREATE", "DELETE", "DELETE_SELF", "MOVE_SELF"};
 
-static uint32_t first_cookie;
+// Cookies by order of appearance: their distance is the kernel's own business.
+static unsigned cookie_number(uint32_t cookie) {
+    static uint32_t seen[64];
+    static unsigned count;
+    for (unsigned i = 0; i < count; i++) if (seen[i] == cookie) return i;
+    if (count < 64) seen[count++] = cookie;
+    return count - 1;
+}
 
 static void drain(const char *what) {
     char buf[8192] __attribute__((aligned(8)));
@@ -30,10 +37,7 @@ static void drain(const char *what) {
             if (e->mask & IN_Q_OVERFLOW) printf(" OVERFLOW");
             if (e->mask & IN_UNMOUNT) printf(" UNMOUNT");
             if (e->len) printf(" %s/%u", e->name, e->len);
-            if (e->cookie) {
-                if (!first_cookie) first_cookie = e->cookie;
-                printf(" +%u", e->cookie - first_cookie);
-            }
+            if (e->cookie) printf(" +%u", cookie_number(e->cookie));
             printf("]");
             p += sizeof *e + e->len;
         }

@@ -49,7 +49,33 @@ fn make(root: &Path, programs: &[Program], compiled: &Path) -> std::io::Result<(
             fs::copy(&from, root.join("t").join(&name))?;
         }
     }
+    lower(root)?;
     extras(root)
+}
+
+/// Files that the image brings, for programs that change them (`fs_overlay`).
+fn lower(root: &Path) -> std::io::Result<()> {
+    let at = root.join("lower");
+    for dir in ["dir/sub", "empty", "many", "deep/er/est", "sticky"] {
+        fs::create_dir_all(at.join(dir))?;
+    }
+    let text = |name: &str| format!("{name} as the image has it\n");
+    for name in ["file", "hard1", "dir/a", "dir/b", "dir/sub/x", "victim", "map", "deep/er/est/file"] {
+        fs::write(at.join(name), text(name))?;
+    }
+    let numbers: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+    fs::write(at.join("big"), numbers)?;
+    for (name, mode) in [("exec", 0o755), ("suid", 0o6755)] {
+        fs::write(at.join(name), text(name))?;
+        fs::set_permissions(at.join(name), fs::Permissions::from_mode(mode))?;
+    }
+    fs::set_permissions(at.join("sticky"), fs::Permissions::from_mode(0o1777))?;
+    fs::hard_link(at.join("hard1"), at.join("hard2"))?;
+    symlink("file", at.join("link"))?;
+    for n in 0..500 {
+        fs::write(at.join(format!("many/file-{n}")), "")?;
+    }
+    Ok(())
 }
 
 fn busybox(root: &Path) -> std::io::Result<()> {

@@ -113,6 +113,10 @@ pub fn link(caller: &Caller<'_>, source: &PathRef, start: PathRef, path: &[u8]) 
     if source.inode().attr().kind == FileType::Directory {
         return Err(Errno::EPERM);
     }
+    if source.inode().attr().nlink == 0 && !source.dentry.is_linkable() {
+        return Err(Errno::ENOENT);
+    }
+    source.dentry.set_linkable(false);
     dir_ops(&dir)?.link(caller, &name, source.inode())?;
     dir.dentry.added(&caller.vfs.dentries, &name, source.inode().clone());
     source.notify_self(event::ATTRIB);

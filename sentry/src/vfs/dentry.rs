@@ -26,6 +26,8 @@ pub struct Dentry {
     referenced: AtomicBool,
     /// Itself, while the cache keeps it alive.
     kept: Mutex<Option<Arc<Dentry>>>,
+    /// Without a name yet, and may get one (`O_TMPFILE` without `O_EXCL`).
+    linkable: AtomicBool,
 }
 
 struct Place {
@@ -50,6 +52,7 @@ impl Dentry {
             opens: AtomicU32::new(0),
             referenced: AtomicBool::new(false),
             kept: Mutex::new(Level::Leaf, None),
+            linkable: AtomicBool::new(false),
         })
     }
 
@@ -92,6 +95,17 @@ impl Dentry {
     /// Notes that a name given to it makes it part of the tree (`linkat` of an O_TMPFILE).
     pub fn set_deleted(&self, deleted: bool) {
         self.place.lock().deleted = deleted;
+    }
+
+    /// Whether an inode without links may be given a name by way of this.
+    #[must_use]
+    pub fn is_linkable(&self) -> bool {
+        self.linkable.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_linkable(&self, linkable: bool) {
+        self.linkable.store(linkable, Ordering::Relaxed);
     }
 
     /// Whether `self` is `other` or lies below it, within one file system.

@@ -253,6 +253,11 @@ impl<'a> IoSource<'a> {
         }
     }
 
+    /// Leaves out all but `room` bytes.
+    pub fn restrict(&mut self, room: u64) {
+        self.left = self.left.min(usize::try_from(room).unwrap_or(usize::MAX));
+    }
+
     /// Bytes left.
     #[must_use]
     pub fn remaining(&self) -> usize {

@@ -233,6 +233,7 @@ fn open_unnamed(caller: &Caller<'_>, walk: &mut Walk<'_>, path: &[u8], how: Open
     let name = format!("#{}", inode.attr().key.ino).into_bytes();
     let dentry = Dentry::detached(inode.clone(), Some(dir.dentry.clone()), &name);
     dentry.set_deleted(true);
+    dentry.set_linkable(!how.flags.contains(OpenFlags::EXCL));
     let ops = inode.clone().open(caller, how.flags)?;
     let place = PathRef { mount: dir.mount, dentry };
     let flags = how.flags.difference(OpenFlags::DIRECTORY);

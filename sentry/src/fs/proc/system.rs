@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Proc;
-use crate::fs::pseudo::{PseudoFile, fixed_file};
+use crate::fs::pseudo::{PseudoFile, fixed_dir, fixed_file};
 use crate::kernel::Kernel;
 use crate::kernel::task::Run;
 use crate::syscalls::misc::{RELEASE, VERSION};
@@ -45,6 +45,42 @@ pub(super) fn files(proc: &Proc) -> Vec<NamedFile> {
         ("cgroups", fixed("#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
         ("cmdline", fixed("nanovisor\n")),
         ("vmstat", made(vmstat)),
+        ("interrupts", made(interrupts)),
+        ("softirqs", made(softirqs)),
+        ("schedstat", fixed("version 15\ntimestamp 0\n")),
+        ("buddyinfo", fixed("")),
+        ("zoneinfo", fixed("")),
+        ("slabinfo", fixed("slabinfo - version: 2.1\n")),
+        ("kallsyms", fixed("")),
+        ("consoles", fixed("console              -W- (EC    )    5:1\n")),
+        ("crypto", fixed("")),
+        ("dma", fixed("")),
+        ("execdomains", fixed("0-0\tLinux           \t[kernel]\n")),
+        ("fb", fixed("")),
+        ("iomem", fixed("")),
+        ("ioports", fixed("")),
+        ("key-users", fixed("")),
+        ("keys", fixed("")),
+        ("misc", fixed("")),
+        ("mdstat", fixed("Personalities : \nunused devices: <none>\n")),
+        ("timer_list", fixed("")),
+        ("pressure", pressure(proc)),
+        ("sysvipc", sysvipc(proc)),
+        (
+            "tty",
+            fixed_dir(
+                &proc.fs,
+                vec![(
+                    "drivers",
+                    fixed(
+                        "/dev/tty             /dev/tty        5       0 system:/dev/tty\n/dev/console         /dev/console    5       1 system:console\n/dev/ptmx            /dev/ptmx       5       2 system\npty_slave            /dev/pts      136 0-1048575 pty:slave\npty_master           /dev/ptm      128 0-1048575 pty:master\n",
+                    ),
+                )],
+            ),
+        ),
+        ("bus", fixed_dir(&proc.fs, Vec::new())),
+        ("driver", fixed_dir(&proc.fs, Vec::new())),
+        ("irq", fixed_dir(&proc.fs, Vec::new())),
     ]
 }
 
@@ -170,6 +206,64 @@ fn loadavg(kernel: &Arc<Kernel>) -> Vec<u8> {
     let running = tasks.iter().filter(|t| t.run.get() != Run::Blocked).count();
     let last = tasks.iter().map(|t| t.tid.0).max().unwrap_or(0);
     format!("0.00 0.00 0.00 {running}/{} {last}\n", tasks.len()).into_bytes()
+}
+
+/// A header with a column for each CPU.
+fn per_cpu(kernel: &Kernel, lines: &[(&str, &str)]) -> Vec<u8> {
+    let cpus = kernel.sched.workers.len();
+    let mut out = String::from("     ");
+    for cpu in 0..cpus {
+        let _ = write!(out, "{:>11}", format!("CPU{cpu}"));
+    }
+    out.push_str("       \n");
+    for (name, what) in lines {
+        let _ = write!(out, "{name:>4}:");
+        for _ in 0..cpus {
+            let _ = write!(out, "{:>11}", 0);
+        }
+        let _ = writeln!(out, "   {what}");
+    }
+    out.into_bytes()
+}
+
+fn interrupts(kernel: &Arc<Kernel>) -> Vec<u8> {
+    per_cpu(kernel, &[("LOC", "Local timer interrupts"), ("RES", "Rescheduling interrupts"), ("TLB", "TLB shootdowns")])
+}
+
+fn softirqs(kernel: &Arc<Kernel>) -> Vec<u8> {
+    per_cpu(
+        kernel,
+        &[("HI", ""), ("TIMER", ""), ("NET_TX", ""), ("NET_RX", ""), ("BLOCK", ""), ("SCHED", ""), ("RCU", "")],
+    )
+}
+
+fn pressure(proc: &Proc) -> Arc<dyn Inode> {
+    const SOME: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+    const FULL: &str = "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+    let file = || fixed_file(&proc.fs, [SOME, FULL].concat());
+    fixed_dir(&proc.fs, vec![("cpu", file()), ("io", file()), ("memory", file())])
+}
+
+fn sysvipc(proc: &Proc) -> Arc<dyn Inode> {
+    let file = |text: &str| fixed_file(&proc.fs, text);
+    fixed_dir(
+        &proc.fs,
+        vec![
+            (
+                "msg",
+                file(
+                    "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+                ),
+            ),
+            ("sem", file("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n")),
+            (
+                "shm",
+                file(
+                    "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+                ),
+            ),
+        ],
+    )
 }
 
 fn vmstat(kernel: &Arc<Kernel>) -> Vec<u8> {

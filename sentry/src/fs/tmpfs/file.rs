@@ -98,7 +98,16 @@ impl FileOps for MemFile {
         let object = self.node.object()?;
         let at = if file.flags().contains(OpenFlags::APPEND) { object.size() } else { offset };
         src.restrict_at(at)?;
-        let n = self.node.charged(src.remaining() as u64, || object.write_at(src, at))?;
+        if let Some(room) = self.node.fs.room() {
+            // What lies within the file already is paid for (but for holes, which may go over a little).
+            let paid = object.size().saturating_sub(at);
+            let fits = src.remaining() as u64 <= room;
+            if !fits && room.saturating_add(paid) == 0 {
+                return Err(Errno::ENOSPC);
+            }
+            src.restrict(if fits { u64::MAX } else { room.saturating_add(paid) });
+        }
+        let n = self.node.charged(0, || object.write_at(src, at))?;
         self.changed();
         Ok(n)
     }

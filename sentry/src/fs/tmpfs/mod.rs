@@ -137,9 +137,16 @@ impl TmpFs {
         self.nodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(|_| ()).map_err(|_| Errno::ENOSPC)
     }
 
+    /// Bytes that still fit, where there is a limit on them.
+    fn room(&self) -> Option<u64> {
+        let limit = self.limits.size?.next_multiple_of(4096);
+        Some(limit.saturating_sub(self.used.load(Ordering::Relaxed)))
+    }
+
     fn statfs(&self) -> StatFs {
-        let total = self.limits.size.unwrap_or(self.memory.limit()) / 4096;
-        let free = self.memory.limit().saturating_sub(self.memory.used()) / 4096;
+        let total = self.limits.size.unwrap_or(self.memory.limit()).div_ceil(4096);
+        let memory = self.memory.limit().saturating_sub(self.memory.used()) / 4096;
+        let free = self.room().map_or(memory, |room| memory.min(room / 4096));
         let (inodes, used) = (self.max_nodes(), self.nodes.load(Ordering::Relaxed));
         StatFs {
             magic: self.magic,
