@@ -96,7 +96,7 @@ fn write_memory(mm: &Mm, src: &mut IoSource<'_>, offset: u64) -> Result<usize, E
 /// One word a page: bit 63 is "present"; frame numbers are nobody's business.
 fn read_page_map(mm: &Mm, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
     const PRESENT: u64 = 1 << 63;
-    if offset % 8 != 0 || dst.remaining() % 8 != 0 {
+    if !offset.is_multiple_of(8) || !dst.remaining().is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let pages = (dst.remaining() / 8).min(PIECE / 8) as u64;
