@@ -9,6 +9,7 @@ use platform::ArchState;
 use crate::kernel::limits::resource;
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::pidfd::PidFile;
+use crate::kernel::ptrace;
 use crate::kernel::signal::{AltStack, TaskSignals};
 use crate::kernel::task::{CurrentTask, Task, TaskShared, Tid, flags as task_flags};
 use crate::kernel::thread_group::{ThreadGroup, VforkDone};
@@ -162,12 +163,48 @@ pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
     if has(flag::PARENT_SETTID) {
         let _ = cx.mm()?.write_obj(UserAddr(args.parent_tid), &tid.0);
     }
+    let traced = trace_child(cx, args, &child);
     cx.kernel().start_task(&child);
+    if let Some(event) = traced {
+        ptrace::stop::plan(cx, ptrace::Planned::Event(event, u64::from(tid.0.cast_unsigned())));
+    }
     let answer = u64::from(tid.0.cast_unsigned());
     match vfork {
         Some(done) => Ok(Flow::Block(Box::new(VforkOp { done, answer }))),
         None => Ok(Flow::Return(answer)),
     }
+}
+
+/// A traced task's child is traced too, where the tracer wants that (or CLONE_PTRACE says so); answers the event that the
+/// parent reports.
+fn trace_child(cx: &CurrentTask<'_>, args: &CloneArgs, child: &Arc<Task>) -> Option<i32> {
+    use ptrace::{event, option};
+    if !ptrace::is_traced(cx.task) || args.flags & flag::UNTRACED != 0 {
+        return None;
+    }
+    let (wanted, event) = if args.flags & flag::VFORK != 0 {
+        (option::TRACEVFORK, event::VFORK)
+    } else if args.flags & flag::THREAD != 0 || args.exit_signal != libc::SIGCHLD {
+        (option::TRACECLONE, event::CLONE)
+    } else {
+        (option::TRACEFORK, event::FORK)
+    };
+    let asked = ptrace::has_option(cx.task, wanted);
+    if !asked && args.flags & flag::PTRACE == 0 {
+        return None;
+    }
+    let (tracer, seized, options) = {
+        let state = cx.task.ptrace.0.lock();
+        (state.tracer.upgrade()?, state.seized, state.options)
+    };
+    ptrace::link(child, &tracer, seized, options);
+    if seized {
+        child.ptrace.0.lock().interrupt = true;
+        child.flags.fetch_or(task_flags::TRACE_WORK, Ordering::SeqCst);
+    } else {
+        crate::kernel::signal::force_pending(child, crate::kernel::signal::SigInfo::user(libc::SIGSTOP, 0, 0, 0));
+    }
+    asked.then_some(event)
 }
 
 fn copy_shared(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> Result<TaskShared, Errno> {
@@ -224,6 +261,7 @@ fn copy_sched(cx: &CurrentTask<'_>, child: &Task) {
         attr.nice = attr.nice.max(0);
     }
     *child.sched_attr.lock() = attr;
+    child.seccomp.copy_from(&cx.task.seccomp);
 }
 
 fn install_pidfd(cx: &mut CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<FdNum, Errno> {
@@ -282,8 +320,12 @@ struct VforkOp {
 }
 
 impl Op for VforkOp {
-    fn attempt(&mut self, _cx: &mut CurrentTask<'_>) -> Attempt {
-        if self.done.is_done() { Attempt::Done(Ok(self.answer)) } else { Attempt::Pending }
+    fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
+        if !self.done.is_done() {
+            return Attempt::Pending;
+        }
+        ptrace::stop::plan_event(cx, ptrace::option::TRACEVFORKDONE, ptrace::event::VFORK_DONE, self.answer);
+        Attempt::Done(Ok(self.answer))
     }
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {

@@ -14,6 +14,7 @@ use crate::kernel::creds::{Capabilities, Creds};
 use crate::kernel::exit;
 use crate::kernel::limits::{Limit, resource};
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
+use crate::kernel::ptrace;
 use crate::kernel::random;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::task::{CurrentTask, Restart, Task, TaskShared, flags};
@@ -238,6 +239,9 @@ fn commit(cx: &mut CurrentTask<'_>, prepared: Prepared) {
     (arch.regs.rip, arch.regs.rsp) = (prepared.loaded.entry, prepared.loaded.sp);
     if cx.task.is_leader() {
         become_program(cx, prepared, arch);
+        if let Some(planned) = ptrace::stop::after_exec(cx, &cx.task.clone(), cx.task.tid.0) {
+            ptrace::stop::plan(cx, planned);
+        }
     } else {
         hand_over(cx, prepared, arch);
     }
@@ -294,6 +298,20 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
         own.timer_slack = slack;
         own.sem_undo = undo;
     });
+    if let Some(tracer) = cx.task.ptrace.tracer() {
+        let (seized, options) = {
+            let state = cx.task.ptrace.0.lock();
+            (state.seized, state.options)
+        };
+        let calls = cx.task.flags.load(Ordering::SeqCst) & flags::TRACE_CALLS;
+        ptrace::unlink(cx.task, 0);
+        ptrace::link(&heir, &tracer, seized, options);
+        heir.flags.fetch_or(calls, Ordering::SeqCst);
+        let planned = ptrace::stop::after_exec(cx, &heir, cx.task.tid.0);
+        heir.own.try_lock().into_iter().for_each(|mut own| own.trace_own.planned.extend(planned));
+        heir.flags.fetch_or(flags::TRACE_WORK, Ordering::SeqCst);
+    }
+    heir.seccomp.copy_from(&cx.task.seccomp);
     let attr = *cx.task.sched_attr.lock();
     *heir.sched_attr.lock() = attr;
     heir.cpu_time.store(cx.task.cpu_times().0, Ordering::Relaxed);
@@ -302,11 +320,14 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
         let mut tree = kernel.pids.tree();
         let mut state = group.state.lock();
         // A kill that came meanwhile must reach the heir.
-        heir.flags.store(cx.task.flags.load(Ordering::SeqCst) & flags::EXIT, Ordering::SeqCst);
+        heir.flags.fetch_or(cx.task.flags.load(Ordering::SeqCst) & flags::EXIT, Ordering::SeqCst);
         state.tasks = vec![heir.clone()];
         drop(state);
         (tree.replace_task(&heir), tree.remove_task(cx.task.tid))
     };
+    if let Some(old) = dropped.0.as_ref().filter(|t| ptrace::is_traced(t)) {
+        ptrace::unlink(old, 0);
+    }
     drop(dropped);
     cx.own.exiting = true;
     kernel.start_task(&heir);

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::boot::ExitStatus;
 use crate::kernel::futex;
 use crate::kernel::pids::{Forgotten, Tree};
+use crate::kernel::ptrace;
 use crate::kernel::session;
 use crate::kernel::signal::action::{SIG_IGN, sa};
 use crate::kernel::signal::info::{SigInfo, code};
@@ -107,10 +108,11 @@ struct Aftermath {
 fn leave_group(cx: &mut CurrentTask<'_>) {
     let (kernel, task, group) = (cx.kernel().clone(), cx.task.clone(), cx.task.group.clone());
     let mut after = Aftermath::default();
+    let tracer = end_tracing(&task);
     let (last, exec) = {
         let mut tree = kernel.pids.tree();
         let (last, exec) = remove_thread(&task);
-        if !task.is_leader() {
+        if !task.is_leader() && tracer.is_none() {
             after.dropped.push((None, tree.remove_task(task.tid)));
         }
         if last {
@@ -118,6 +120,12 @@ fn leave_group(cx: &mut CurrentTask<'_>) {
         }
         (last, exec)
     };
+    if let Some(tracer) = tracer.filter(|_| !task.is_leader()) {
+        // A standard signal is not refused.
+        let info = SigInfo::child(libc::SIGCHLD, code::CLD_EXITED, task.tid.0, task.creds().uid[0], 0, (0, 0));
+        let _ = send_to_group(&tracer, info);
+        tracer.child_queue.wake(Events::IN);
+    }
     if !last {
         signal::send::redistribute(&group);
         stop::complete_if_all_stopped(&group);
@@ -134,6 +142,17 @@ fn leave_group(cx: &mut CurrentTask<'_>) {
         });
     }
     settle(&kernel, &group, after);
+}
+
+/// A traced task ends: its tracer waits for it like for a child. Answers the tracer.
+fn end_tracing(task: &Arc<Task>) -> Option<Arc<ThreadGroup>> {
+    let tracer = task.ptrace.tracer()?;
+    let status = task.exit_status.load(Ordering::SeqCst);
+    let mut state = task.ptrace.0.lock();
+    state.stop = None;
+    // A process's first thread ends, for waits, when the process does.
+    state.ended = (!task.is_leader()).then_some(status);
+    Some(tracer)
 }
 
 /// Takes a thread out of its process; answers whether it was the last, and who waits for it in `execve`.
@@ -164,7 +183,52 @@ fn bury(tree: &mut Tree, group: &Arc<ThreadGroup>, after: &mut Aftermath) {
     if sid == group.tgid.0 {
         after.session_leader = Some(sid);
     }
-    tell_parent(tree, group, parent, after);
+    forget_tracees(tree, group, after);
+    let tracer = tree.task(group.tgid).and_then(|leader| leader.ptrace.tracer());
+    match tracer.filter(|tracer| parent.as_ref().is_none_or(|p| !Arc::ptr_eq(p, tracer))) {
+        // The parent hears of it after the tracer.
+        Some(tracer) => {
+            let status = group.state.lock().zombie.unwrap_or(0);
+            if let Some(leader) = tree.task(group.tgid) {
+                leader.ptrace.0.lock().ended = Some(status);
+            }
+            after.signals.push((tracer.clone(), child_info(tree, group, libc::SIGCHLD, status)));
+            after.wake.push(tracer);
+        }
+        None => tell_parent(tree, group, parent, after),
+    }
+}
+
+/// The process traces nobody any more; those that have ended are forgotten, or left to their parents.
+fn forget_tracees(tree: &mut Tree, group: &Arc<ThreadGroup>, after: &mut Aftermath) {
+    for task in ptrace::tracer::gone(group) {
+        after.dropped.push(ptrace::tracer::release(tree, &task));
+        if task.is_leader() {
+            tell_of_released(tree, &task, after);
+        }
+    }
+}
+
+/// A zombie whose tracer is through with it is its parent's again.
+fn tell_of_released(tree: &mut Tree, leader: &Arc<Task>, after: &mut Aftermath) {
+    let parent = leader.group.state.lock().parent.upgrade();
+    if leader.group.is_zombie() {
+        tell_parent(tree, &leader.group, parent, after);
+    }
+}
+
+/// A tracer has waited for the end of `task`: it is forgotten, or left to its parent. The tree lock is not held.
+pub fn release_traced(kernel: &Arc<crate::kernel::Kernel>, task: &Arc<Task>) {
+    let mut after = Aftermath::default();
+    {
+        let mut tree = kernel.pids.tree();
+        after.dropped.push(ptrace::tracer::release(&mut tree, task));
+        task.ptrace.0.lock().ended = None;
+        if task.is_leader() {
+            tell_of_released(&mut tree, task, &mut after);
+        }
+    }
+    settle(kernel, &task.group, after);
 }
 
 /// Finds children a new parent: the nearest living subreaper above, else the first process.

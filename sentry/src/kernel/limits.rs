@@ -49,7 +49,7 @@ impl Default for Limits {
         set(resource::STACK, 8 << 20, INFINITY);
         set(resource::CORE, 0, INFINITY);
         set(resource::NPROC, crate::kernel::pids::TASK_LIMIT as u64, crate::kernel::pids::TASK_LIMIT as u64);
-        set(resource::NOFILE, 1 << 20, 1 << 20);
+        set(resource::NOFILE, 1024, 1 << 20);
         set(resource::MEMLOCK, 8 << 20, 8 << 20);
         set(resource::SIGPENDING, 30_000, 30_000);
         set(resource::MSGQUEUE, 819_200, 819_200);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use abi::Errno;
 
-use crate::kernel::exit::wait_code;
+use crate::kernel::exit::{release_traced, wait_code};
 use crate::kernel::pids::{Forgotten, Tree};
+use crate::kernel::ptrace::tracer;
 use crate::kernel::signal::info::code;
-use crate::kernel::task::CurrentTask;
+use crate::kernel::task::{CurrentTask, Task};
 use crate::kernel::thread_group::{JobEvent, ThreadGroup, Usage};
 
 /// Which children.
@@ -103,9 +104,30 @@ fn reap(tree: &mut Tree, parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>) ->
     };
     let mut state = parent.state.lock();
     state.children.retain(|c| !Arc::ptr_eq(c, child));
+    state.tracees.retain(|t| !(t.is_leader() && Arc::ptr_eq(&t.group, child)));
     state.children_usage = state.children_usage.plus(used);
     drop(state);
     tree.forget(child.tgid)
+}
+
+/// Whether a tracer's wait for `which` means `task`.
+fn traced_matches(task: &Arc<Task>, which: &Which) -> bool {
+    match which {
+        Which::Any => true,
+        Which::Process(pid) => task.tid.0 == *pid,
+        Which::Group(pgid) => task.group.pgid() == *pgid,
+        Which::Held(held) => task.is_leader() && Arc::ptr_eq(&held.0, &task.group),
+    }
+}
+
+/// Whether the child led by `leader` has nothing to tell `parent` now because of a tracer: another's it is first, and
+/// of a child that we trace ourselves stops are told as a tracer's.
+fn hidden_by_tracer(leader: &Arc<Task>, parent: &Arc<ThreadGroup>) -> bool {
+    match leader.ptrace.tracer() {
+        None => false,
+        Some(tracer) if Arc::ptr_eq(&tracer, parent) => !leader.group.is_zombie(),
+        Some(_) => leader.group.is_zombie(),
+    }
 }
 
 /// Looks for a child with something to tell. `Ok(None)`: there are such children, but nothing has happened yet.
@@ -115,10 +137,28 @@ fn reap(tree: &mut Tree, parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>) ->
 pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Option<Reaped>, Errno> {
     let parent = &cx.task.group;
     let mut tree = cx.kernel().pids.tree();
-    let children = parent.state.lock().children.clone();
+    let (children, tracees) = {
+        let state = parent.state.lock();
+        (state.children.clone(), state.tracees.clone())
+    };
     let mut any = false;
+    for task in tracees.iter().filter(|t| traced_matches(t, which)) {
+        any = true;
+        let Some((raw, code, status, ended)) = tracer::news(task, wanted.exited, wanted.keep) else { continue };
+        drop(tree);
+        if ended && !wanted.keep {
+            release_traced(cx.kernel(), task);
+        }
+        let uid = task.creds().uid[0];
+        return Ok(Some(Reaped { pid: task.tid.0, uid, code, status, raw, usage: Usage::default() }));
+    }
     for child in children.iter().filter(|c| matches(c, which, wanted)) {
         any = true;
+        if let Some(leader) = tree.task(child.tgid)
+            && hidden_by_tracer(leader, parent)
+        {
+            continue;
+        }
         let Some((code, status, raw)) = event(child, wanted) else { continue };
         let uid = tree.task(child.tgid).map_or(0, |t| t.creds().uid[0]);
         let usage = child.usage();

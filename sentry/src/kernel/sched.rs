@@ -8,12 +8,13 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use platform::Kicker;
 
 use crate::kernel::reactor::Reactor;
 use crate::kernel::task::Task;
+use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
 
 thread_local!(static WORKER: Cell<usize> = const { Cell::new(usize::MAX) });
@@ -26,6 +27,8 @@ pub struct WorkerSlot {
     next: Mutex<Option<Arc<Task>>>,
     kicker: Mutex<Option<Arc<dyn Kicker>>>,
     in_guest: AtomicBool,
+    /// How often guest code was left here.
+    exits: AtomicU64,
     resched: AtomicBool,
 }
 
@@ -42,6 +45,9 @@ pub struct Scheduler {
     idle: AtomicUsize,
     /// The workers, by index.
     pub workers: Vec<WorkerSlot>,
+    /// Who waits for workers to leave guest code (`membarrier`), and how many.
+    pub barriers: WaitQueue,
+    barrier_count: AtomicUsize,
     reactor: Arc<Reactor>,
     tick: Box<dyn Fn() + Send + Sync>,
     tick_armed: AtomicBool,
@@ -55,6 +61,7 @@ impl Scheduler {
             next: Mutex::new(Level::Leaf, None),
             kicker: Mutex::new(Level::Leaf, None),
             in_guest: AtomicBool::new(false),
+            exits: AtomicU64::new(0),
             resched: AtomicBool::new(false),
         };
         Scheduler {
@@ -62,6 +69,8 @@ impl Scheduler {
             waiting: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             workers: (0..workers).map(|_| slot()).collect(),
+            barriers: WaitQueue::new(),
+            barrier_count: AtomicUsize::new(0),
             reactor,
             tick: Box::new(tick),
             tick_armed: AtomicBool::new(false),
@@ -185,6 +194,36 @@ impl Scheduler {
     /// Brackets guest execution on worker `index`: between the two, a notification must kick.
     pub(crate) fn set_in_guest(&self, index: usize, inside: bool) {
         self.workers[index].in_guest.store(inside, Ordering::SeqCst);
+        if !inside {
+            self.workers[index].exits.fetch_add(1, Ordering::SeqCst);
+            if self.barrier_count.load(Ordering::SeqCst) != 0 {
+                self.barriers.wake(Events::IN);
+            }
+        }
+    }
+
+    /// Kicks all workers that are in guest code; answers each with what [`Scheduler::has_left`] wants to know.
+    #[must_use]
+    pub fn begin_barrier(&self) -> Vec<(usize, u64)> {
+        self.barrier_count.fetch_add(1, Ordering::SeqCst);
+        let inside = |(_, slot): &(usize, &WorkerSlot)| slot.in_guest.load(Ordering::SeqCst);
+        let all = self.workers.iter().enumerate();
+        let running: Vec<_> = all.map(|(i, s)| (i, s.exits.load(Ordering::SeqCst), s)).collect();
+        let running = running.into_iter().filter(|(i, _, s)| inside(&(*i, *s))).map(|(i, exits, _)| (i, exits));
+        let running: Vec<_> = running.collect();
+        running.iter().for_each(|(index, _)| self.kick(*index));
+        running
+    }
+
+    /// Whether the worker has left guest code since [`Scheduler::begin_barrier`].
+    #[must_use]
+    pub fn has_left(&self, (index, exits): (usize, u64)) -> bool {
+        self.workers.get(index).is_none_or(|s| s.exits.load(Ordering::SeqCst) != exits)
+    }
+
+    /// The barrier is over.
+    pub fn end_barrier(&self) {
+        self.barrier_count.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Interrupts worker `index` if it is in guest code.

@@ -193,6 +193,8 @@ pub struct TaskOwned {
     pub altstack: AltStack,
     /// The last fault or exception, for signal frames: trap number, error code, cr2.
     pub fault: FaultContext,
+    /// Stops of its tracer's, to come and under way.
+    pub trace_own: crate::kernel::ptrace::Own,
     /// What ends with it of System V semaphores; shared by CLONE_SYSVSEM.
     pub sem_undo: Option<Arc<crate::ipc::sem::UndoList>>,
     /// `PR_SET_TIMERSLACK`, nanoseconds; stored, since our timers have none.
@@ -229,6 +231,18 @@ pub mod flags {
     pub const STOP: u32 = 2;
     /// The task counts among its process's stopped threads.
     pub const STOPPED: u32 = 4;
+    /// The task is traced.
+    pub const TRACED: u32 = 8;
+    /// It is in a stop of its tracer's.
+    pub const TRACE_STOP: u32 = 16;
+    /// A stop is planned or asked for.
+    pub const TRACE_WORK: u32 = 32;
+    /// It stops at system calls.
+    pub const TRACE_CALLS: u32 = 64;
+    /// It runs one instruction.
+    pub const TRACE_STEP: u32 = 128;
+    /// All about tracing.
+    pub const TRACE_ALL: u32 = TRACED | TRACE_STOP | TRACE_WORK | TRACE_CALLS | TRACE_STEP;
 }
 
 /// What `sched_setattr(2)`, `setpriority(2)` and `sched_setaffinity(2)` set.
@@ -276,6 +290,10 @@ pub struct Task {
     pub death_signal: AtomicI32,
     /// Scheduling settings that are kept and shown: policy, priority, nice, affinity.
     pub sched_attr: Mutex<SchedAttr>,
+    /// Who traces it, and how.
+    pub ptrace: crate::kernel::ptrace::Ptrace,
+    /// System call filters.
+    pub seccomp: crate::kernel::seccomp::Seccomp,
     /// Exit status in `wait(2)` form, once dead.
     pub exit_status: AtomicI32,
     /// When it started, monotonic nanoseconds.
@@ -324,6 +342,7 @@ impl Task {
             exiting: false,
             altstack: AltStack::default(),
             fault: FaultContext::default(),
+            trace_own: crate::kernel::ptrace::Own::default(),
             sem_undo: None,
             timer_slack: 50_000,
         };
@@ -342,6 +361,8 @@ impl Task {
             flags: AtomicU32::new(0),
             death_signal: AtomicI32::new(0),
             sched_attr: Mutex::new(Level::Leaf, SchedAttr::default()),
+            ptrace: crate::kernel::ptrace::Ptrace::default(),
+            seccomp: crate::kernel::seccomp::Seccomp::default(),
             exit_status: AtomicI32::new(0),
             start_time: kernel.clock.monotonic(),
             last_cpu: AtomicUsize::new(0),

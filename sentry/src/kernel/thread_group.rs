@@ -84,6 +84,8 @@ pub struct GroupState {
     pub parent: Weak<ThreadGroup>,
     /// Its children, zombies included.
     pub children: Vec<Arc<ThreadGroup>>,
+    /// The tasks it traces.
+    pub tracees: Vec<Arc<Task>>,
     /// Process group id.
     pub pgid: i32,
     /// Session id.
@@ -132,6 +134,8 @@ pub struct ThreadGroup {
     pub personality: AtomicU32,
     /// `/proc/PID/oom_score_adj`, -1000..=1000; inherited.
     pub oom_score_adj: AtomicI32,
+    /// `membarrier(2)` commands it is registered for.
+    pub membarrier: AtomicU32,
     /// Interval timers and POSIX timers.
     pub timers: TimerSet,
 }
@@ -157,6 +161,7 @@ impl ThreadGroup {
             dumpable: AtomicU8::new(1),
             personality: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
+            membarrier: AtomicU32::new(0),
             timers: TimerSet::default(),
         })
     }

@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use platform::arch::RFLAGS_TF;
 use platform::{Cpu, Exit};
 
 use crate::kernel::oom;
 use crate::kernel::op::{Attempt, Flow};
+use crate::kernel::ptrace::{self, After};
 use crate::kernel::reactor::Wakeup;
+use crate::kernel::seccomp;
 use crate::kernel::signal::{self, Pending};
-use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting};
+use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting, flags};
 use crate::kernel::timers::TimerTarget;
 use crate::kernel::{Kernel, chaos};
 
@@ -94,11 +97,15 @@ impl Worker {
             let mut cx = CurrentTask { task: &task, own: &mut own, cpu: &mut *self.cpu };
             let outcome = serve(&mut cx, self.index);
             cx.save_fpu();
-            outcome
+            (outcome, cx.own.trace_own.announce.take())
         };
+        let (outcome, stop) = outcome;
         let spent = self.kernel.clock.monotonic().saturating_sub(started);
         task.on_cpu_since.store(0, Ordering::Relaxed);
         task.cpu_time.fetch_add(spent.max(0).cast_unsigned(), Ordering::Relaxed);
+        if let Some(stop) = stop {
+            ptrace::stop::announce(&task, stop);
+        }
         match outcome {
             Outcome::Sleep => {
                 if !task.run.park() {
@@ -120,6 +127,9 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
     let mut entries = 0u32;
     loop {
         cx.task.run.take_notification();
+        if cx.own.trace_own.after != After::Nothing {
+            ptrace::stop::go_on(cx);
+        }
         if !signal::is_stopped(cx.task) {
             retry_waiting(cx);
         }
@@ -158,10 +168,20 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
 }
 
 fn enter_guest(cx: &mut CurrentTask<'_>) -> Exit {
-    match &cx.own.mm {
-        Some(mm) => cx.cpu.run(&mm.space(), &mut cx.own.arch),
-        None => Exit::Broken { reason: "a task without memory was run", errno: 0 },
+    let Some(mm) = &cx.own.mm else { return Exit::Broken { reason: "a task without memory was run", errno: 0 } };
+    let set = cx.task.flags.load(Ordering::Relaxed);
+    if set & flags::TRACE_STEP == 0 {
+        return cx.cpu.run(&mm.space(), &mut cx.own.arch);
     }
+    // The flag is the tracer's, unless the program has set it itself.
+    let own_flag = cx.own.arch.regs.rflags & RFLAGS_TF;
+    cx.own.arch.regs.rflags |= RFLAGS_TF;
+    let exit = cx.cpu.run(&mm.space(), &mut cx.own.arch);
+    cx.own.arch.regs.rflags = cx.own.arch.regs.rflags & !RFLAGS_TF | own_flag;
+    if matches!(exit, Exit::Syscall) {
+        cx.own.arch.regs.r11 = cx.own.arch.regs.r11 & !RFLAGS_TF | own_flag;
+    }
+    exit
 }
 
 fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
@@ -191,16 +211,41 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
 }
 
 fn serve_syscall(cx: &mut CurrentTask<'_>) {
-    let regs = &cx.own.arch.regs;
-    let (nr, args) = (regs.rax, regs.syscall_args());
+    let nr = cx.own.arch.regs.rax;
     cx.own.arch.regs.orig_rax = nr;
     cx.own.syscall_nr = i64::try_from(nr).unwrap_or(-1);
-    match crate::syscalls::dispatch(cx, nr, args) {
+    if !ptrace::stop::at_entry(cx) {
+        run_call(cx, false);
+    }
+}
+
+/// Serves the system call in `orig_rax`, which a tracer may have changed. `again`: filters have sent it to the tracer.
+pub fn run_call(cx: &mut CurrentTask<'_>, again: bool) {
+    let (nr, args) = (cx.own.arch.regs.orig_rax, cx.own.arch.regs.syscall_args());
+    cx.own.syscall_nr = i64::try_from(nr).unwrap_or(-1);
+    if nr.cast_signed() < 0 && cx.task.flags.load(Ordering::Relaxed) & flags::TRACED != 0 {
+        // The tracer has called it off; rax is its answer.
+        return ptrace::stop::at_exit(cx);
+    }
+    let filtered =
+        if cx.task.seccomp.mode() == seccomp::DISABLED { None } else { seccomp::check(cx, nr, &args, again) };
+    let answer = match filtered {
+        None => crate::syscalls::dispatch(cx, nr, args),
+        Some(Ok(answer)) => answer,
+        Some(Err(data)) if ptrace::stop::at_seccomp(cx, data) => return,
+        Some(Err(_)) => Err(abi::Errno::ENOSYS),
+    };
+    match answer {
         Ok(Flow::Return(value)) => finish(cx, Ok(value)),
         Ok(Flow::Block(op)) => {
             cx.own.waiting = Some(Waiting::new(op));
         }
-        Ok(Flow::Resume) => cx.own.syscall_nr = -1,
+        Ok(Flow::Resume) => {
+            cx.own.syscall_nr = -1;
+            if cx.own.trace_own.announce.is_none() {
+                ptrace::stop::at_exit(cx);
+            }
+        }
         Err(errno) => finish(cx, Err(errno)),
     }
     oom::check(cx);
@@ -213,6 +258,7 @@ fn finish(cx: &mut CurrentTask<'_>, answer: Result<u64, abi::Errno>) {
     if !answer.is_err_and(abi::Errno::is_restart) {
         cx.own.syscall_nr = -1;
     }
+    ptrace::stop::at_exit(cx);
 }
 
 struct Deadline(Arc<Task>);

@@ -9,6 +9,7 @@ use platform::{Access, USER_END};
 
 use crate::mm::Mm;
 use crate::mm::realise::Stale;
+use crate::mm::vma::VmaFlags;
 use crate::vfs::InodeKey;
 
 /// Longest piece moved under one hold of the locks.
@@ -41,6 +42,17 @@ impl Mm {
         addr: UserAddr,
         len: usize,
         access: Access,
+        each: impl FnMut(&Frame, usize, usize) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.for_frames_of(addr, len, (access, false), each)
+    }
+
+    /// As [`Mm::for_frames`]; `force`d, the rights of private mappings do not matter (a debugger's access).
+    fn for_frames_of(
+        &self,
+        addr: UserAddr,
+        len: usize,
+        access: (Access, bool),
         mut each: impl FnMut(&Frame, usize, usize) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let range = addr.range(len as u64).filter(|r| r.end <= USER_END).ok_or(Errno::EFAULT)?;
@@ -55,7 +67,7 @@ impl Mm {
         &self,
         range: AddrRange,
         done: usize,
-        access: Access,
+        (access, force): (Access, bool),
         each: &mut impl FnMut(&Frame, usize, usize) -> Result<(), Errno>,
     ) -> Result<usize, Errno> {
         let at = range.start + done as u64;
@@ -67,7 +79,8 @@ impl Mm {
             vmas = self.vmas.read();
         }
         let (vrange, vma) = vmas.map.get(page).ok_or(Errno::EFAULT)?;
-        if !vma.allows(access) {
+        let forced = force && (!access.write || !vma.is_shared()) && !vma.flags.contains(VmaFlags::SPECIAL);
+        if !vma.allows(access) && !forced {
             return Err(Errno::EFAULT);
         }
         let mut stale = Stale::default();
@@ -102,6 +115,26 @@ impl Mm {
     /// `EFAULT` where any byte cannot be written; a part may have been.
     pub fn write_bytes(&self, addr: UserAddr, src: &[u8]) -> Result<(), Errno> {
         self.for_frames(addr, src.len(), Access::WRITE, |frame, at, n| {
+            frame.file.write(frame.offset, &src[at..at + n]).map_err(|_| Errno::EFAULT)
+        })
+    }
+
+    /// Reads as a debugger does: protections do not matter.
+    ///
+    /// # Errors
+    /// `EFAULT` where nothing is mapped.
+    pub fn read_forced(&self, addr: UserAddr, dst: &mut [u8]) -> Result<(), Errno> {
+        self.for_frames_of(addr, dst.len(), (Access::READ, true), |frame, at, n| {
+            frame.file.read(frame.offset, &mut dst[at..at + n]).map_err(|_| Errno::EFAULT)
+        })
+    }
+
+    /// Writes as a debugger does: private pages are copied and changed, whatever their protection.
+    ///
+    /// # Errors
+    /// `EFAULT` where nothing is mapped, or a shared mapping is read-only.
+    pub fn write_forced(&self, addr: UserAddr, src: &[u8]) -> Result<(), Errno> {
+        self.for_frames_of(addr, src.len(), (Access::WRITE, true), |frame, at, n| {
             frame.file.write(frame.offset, &src[at..at + n]).map_err(|_| Errno::EFAULT)
         })
     }

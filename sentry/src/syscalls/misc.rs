@@ -16,8 +16,6 @@ syscall_table! {
     171 setdomainname(name: UserAddr, len: i32);
     318 getrandom(buf: UserAddr, len: usize, flags: u32);
     334 rseq(area: UserAddr, len: u32, flags: i32, signature: u32) Partial("ENOSYS, as on a kernel built without it");
-    317 seccomp(op: u32, flags: u32, args: UserAddr) Partial("EINVAL, as on a kernel built without filters");
-    101 ptrace(request: i64, pid: i32, addr: u64, data: u64) Partial("EPERM: no process can be traced yet");
 }
 
 /// What `uname -r` says. Programs test the number for features, so it is that of the kernel we follow.
@@ -169,12 +167,4 @@ fn getrandom(cx: &mut CurrentTask<'_>, buf: UserAddr, len: usize, flags: u32) ->
 
 fn rseq(_cx: &mut CurrentTask<'_>, _area: UserAddr, _len: u32, _flags: i32, _signature: u32) -> SyscallResult {
     Err(Errno::ENOSYS)
-}
-
-fn seccomp(_cx: &mut CurrentTask<'_>, _op: u32, _flags: u32, _args: UserAddr) -> SyscallResult {
-    Err(Errno::EINVAL)
-}
-
-fn ptrace(_cx: &mut CurrentTask<'_>, _request: i64, _pid: i32, _addr: u64, _data: u64) -> SyscallResult {
-    Err(Errno::EPERM)
 }

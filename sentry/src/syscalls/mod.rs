@@ -19,6 +19,7 @@ pub mod fs_stat;
 pub mod fs_xattr;
 pub mod futex;
 pub mod inotify;
+pub mod membarrier;
 pub mod memfd;
 pub mod misc;
 pub mod mm;
@@ -26,9 +27,12 @@ pub mod mount;
 pub mod poll;
 pub mod prctl;
 pub mod process;
+pub mod ptrace;
 pub mod read_write;
+pub mod refused;
 pub mod rlimit;
 pub mod sched;
+pub mod seccomp;
 pub mod session;
 pub mod signal;
 pub mod socket;
@@ -111,6 +115,7 @@ const FAMILIES: &[&[Syscall]] = &[
     fs_xattr::TABLE,
     futex::TABLE,
     inotify::TABLE,
+    membarrier::TABLE,
     memfd::TABLE,
     misc::TABLE,
     mm::TABLE,
@@ -118,8 +123,11 @@ const FAMILIES: &[&[Syscall]] = &[
     poll::TABLE,
     prctl::TABLE,
     process::TABLE,
+    ptrace::TABLE,
     read_write::TABLE,
+    refused::TABLE,
     rlimit::TABLE,
+    seccomp::TABLE,
     sched::TABLE,
     session::TABLE,
     signal::TABLE,

@@ -14,7 +14,7 @@ use crate::syscalls::creds::change;
 
 syscall_table! {
     135 personality(persona: u32) Partial("PER_LINUX only; flags are kept and shown");
-    157 prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) Partial("names, credentials, dumpable, subreaper, slack, THP; not PR_SET_MM, speculation, tagged addresses, seccomp");
+    157 prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) Partial("names, credentials, dumpable, subreaper, slack, THP; not PR_SET_MM, speculation, tagged addresses");
 }
 
 const CAP_SETPCAP: u32 = 8;
@@ -91,7 +91,9 @@ fn prctl(cx: &mut CurrentTask<'_>, option: i32, arg2: u64, arg3: u64, arg4: u64,
             ok()
         }
         pr::GET_TIMERSLACK => Ok(Flow::Return(cx.own.timer_slack)),
-        pr::GET_TIMING | pr::GET_SECCOMP => ret(0u64),
+        pr::GET_TIMING => ret(0u64),
+        pr::GET_SECCOMP => ret(cx.task.seccomp.mode()),
+        pr::SET_SECCOMP => crate::syscalls::seccomp::from_prctl(cx, arg2, arg3),
         pr::SET_TIMING => {
             if arg2 == 0 {
                 ok()
@@ -114,7 +116,9 @@ fn prctl(cx: &mut CurrentTask<'_>, option: i32, arg2: u64, arg3: u64, arg4: u64,
         pr::SET_THP_DISABLE => none(&rest).and_then(|()| ok()),
         pr::GET_THP_DISABLE => none(&[arg2, arg3, arg4, arg5]).and_then(|()| ret(0u64)),
         // Names of mappings are shown nowhere yet; the call succeeds only where the kernel is built with them.
-        pr::SET_VMA | pr::SET_SECCOMP | pr::SET_PTRACER => Err(Errno::EINVAL),
+        // Every process may trace its equals here, so there is nobody to be let in.
+        pr::SET_PTRACER => ok(),
+        pr::SET_VMA => Err(Errno::EINVAL),
         pr::SET_MM => Err(Errno::EPERM),
         _ => identity(cx, option, arg2, rest),
     }

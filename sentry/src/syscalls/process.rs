@@ -7,6 +7,7 @@ use crate::kernel::exit;
 use crate::kernel::limits::resource;
 use crate::kernel::op::{Flow, SyscallResult, ok, ret};
 use crate::kernel::pidfd::PidFile;
+use crate::kernel::ptrace;
 use crate::kernel::signal::info::NSIG;
 use crate::kernel::task::{CurrentTask, Tid};
 use crate::syscall_table;
@@ -48,12 +49,17 @@ fn set_tid_address(cx: &mut CurrentTask<'_>, addr: u64) -> SyscallResult {
 }
 
 fn exit(cx: &mut CurrentTask<'_>, status: i32) -> SyscallResult {
-    exit::exit_current(cx, Some((status & 0xff) << 8));
+    let status = (status & 0xff) << 8;
+    if !ptrace::stop::before_exit(cx, status, false) {
+        exit::exit_current(cx, Some(status));
+    }
     Ok(Flow::Resume)
 }
 
 fn exit_group(cx: &mut CurrentTask<'_>, status: i32) -> SyscallResult {
-    exit::exit_group(cx, status);
+    if !ptrace::stop::before_exit(cx, (status & 0xff) << 8, true) {
+        exit::exit_group(cx, status);
+    }
     Ok(Flow::Resume)
 }
 

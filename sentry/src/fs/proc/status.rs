@@ -20,6 +20,9 @@ fn state(task: &Task) -> (char, &'static str) {
     if task.run.get() == Run::Dead || (task.group.is_zombie() && task.is_leader()) {
         return ('Z', "zombie");
     }
+    if task.flags.load(Ordering::Relaxed) & flags::TRACE_STOP != 0 {
+        return ('t', "tracing stop");
+    }
     if task.flags.load(Ordering::Relaxed) & flags::STOPPED != 0 {
         return ('T', "stopped");
     }
@@ -114,8 +117,9 @@ pub(super) fn status(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let (letter, word) = state(task);
     let mut out = format!("Name:\t{}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\n", name(task));
     let _ = write!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\n", group.tgid.0, task.tid.0, group.parent_tgid());
+    let tracer = task.ptrace.tracer().map_or(0, |t| t.tgid.0);
     let ids = |ids: &[u32; 4]| ids.map(|i| i.to_string()).join("\t");
-    let _ = write!(out, "TracerPid:\t0\nUid:\t{}\nGid:\t{}\n", ids(&creds.uid), ids(&creds.gid));
+    let _ = write!(out, "TracerPid:\t{}\nUid:\t{}\nGid:\t{}\n", tracer, ids(&creds.uid), ids(&creds.gid));
     let slots = task.fds().and_then(|fds| fds.numbers().last().copied()).unwrap_or(0);
     let slots = (slots.unsigned_abs() + 1).next_power_of_two().max(64);
     let groups: String = creds.groups.iter().map(|g| format!("{g} ")).collect();
@@ -142,7 +146,8 @@ pub(super) fn status(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let _ = write!(out, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\n", caps.inheritable, caps.permitted);
     let _ = write!(out, "CapEff:\t{:016x}\nCapBnd:\t{:016x}\n", caps.effective, caps.bounding);
     let _ = write!(out, "CapAmb:\t{:016x}\nNoNewPrivs:\t{}\n", caps.ambient, u8::from(creds.no_new_privs));
-    out.push_str("Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\n");
+    let _ = writeln!(out, "Seccomp:\t{}\nSeccomp_filters:\t{}", task.seccomp.mode(), task.seccomp.filters());
+    out.push_str("Speculation_Store_Bypass:\tvulnerable\n");
     let cpus = task.kernel.sched.workers.len().min(63);
     let list = if cpus > 1 { format!("0-{}", cpus - 1) } else { "0".to_owned() };
     let _ = write!(out, "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t{list}\n", (1u64 << cpus) - 1);

@@ -102,7 +102,16 @@ fn kernel(proc: &Proc) -> Arc<dyn Inode> {
     all.push(("osrelease", fixed_file(fs, format!("{RELEASE}\n"))));
     all.push(("version", fixed_file(fs, format!("{VERSION}\n"))));
     all.push(("pid_max", setting(fs, &(PID_LIMIT + 1).to_string())));
-    all.push(("seccomp", fixed_dir(fs, values(fs, &[("actions_avail", "="), ("actions_logged", "~")]))));
+    all.push((
+        "seccomp",
+        fixed_dir(
+            fs,
+            values(
+                fs,
+                &[("actions_avail", "=kill_process kill_thread trap errno trace log allow"), ("actions_logged", "~")],
+            ),
+        ),
+    ));
     all.push(("yama", fixed_dir(fs, values(fs, &[("ptrace_scope", "=0")]))));
     all.push(("keys", fixed_dir(fs, values(fs, &[("maxkeys", "~200"), ("maxbytes", "~20000")]))));
     all.push(("random", fixed_dir(fs, random)));

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use abi::Errno;
 
 use crate::kernel::exit;
+use crate::kernel::ptrace::stop as ptrace;
 use crate::kernel::signal::action::{self, Disposition, SIG_DFL, SIG_IGN, SigAction, sa};
 use crate::kernel::signal::info::{SigInfo, bit};
 use crate::kernel::signal::{self, SS_AUTODISARM, frame, send, stop};
@@ -28,7 +29,7 @@ pub enum Pending {
 /// Whether the task counts as stopped: its waiting call is not tried until it is continued.
 #[must_use]
 pub fn is_stopped(task: &Task) -> bool {
-    task.flags.load(Ordering::SeqCst) & flags::STOPPED != 0
+    task.flags.load(Ordering::SeqCst) & (flags::STOPPED | flags::TRACE_STOP) != 0
 }
 
 /// Acts on everything that waits for this task at its exit boundary: group exit, stop, signals. Ends a waiting call
@@ -41,7 +42,7 @@ pub fn handle_pending(cx: &mut CurrentTask<'_>) -> Pending {
     if cx.own.waiting.is_none() && cx.own.syscall_nr < 0 {
         restore_mask(cx);
     }
-    while signal::wants_attention(cx.task) {
+    while signal::wants_attention(cx.task) || cx.own.trace_own.deliver.is_some() {
         match act_once(cx) {
             Some(done) => return done,
             None if cx.own.waits_uninterrupted() => break,
@@ -62,15 +63,37 @@ fn act_once(cx: &mut CurrentTask<'_>) -> Option<Pending> {
         exit::exit_current(cx, None);
         return Some(Pending::Dead);
     }
+    if let Some(stopped) = ptrace::act(cx) {
+        return Some(stopped);
+    }
     if cx.own.waits_uninterrupted() {
         return None;
     }
     if set & flags::STOP != 0 {
         stop::take_part(cx);
+        if set & flags::TRACED != 0
+            && let Some(signo) = cx.task.group.state.lock().stop
+        {
+            ptrace::in_group_stop(cx, signo);
+            return Some(Pending::Stopped);
+        }
         // SIGCONT may have come in between.
         return (cx.task.flags.load(Ordering::SeqCst) & flags::STOP != 0).then_some(Pending::Stopped);
     }
+    if let Some(info) = cx.own.trace_own.deliver.take() {
+        return deliver(cx, &info);
+    }
+    if set & flags::TRACED != 0 && signal::pending_set(cx.task) & !cx.task.signals.mask() != 0 {
+        // The tracer sees the call's end before the signal.
+        worker::interrupt_waiting(cx);
+        if let Some(stopped) = ptrace::act(cx) {
+            return Some(stopped);
+        }
+    }
     let info = signal::dequeue(cx.task, !cx.task.signals.mask())?;
+    if ptrace::before_signal(cx, &info) {
+        return Some(Pending::Stopped);
+    }
     deliver(cx, &info)
 }
 
@@ -86,6 +109,7 @@ fn deliver(cx: &mut CurrentTask<'_>, info: &SigInfo) -> Option<Pending> {
             }
             None
         }
+        (SIG_DFL, Disposition::Terminate) if ptrace::before_exit(cx, info.signo, true) => Some(Pending::Stopped),
         (SIG_DFL, Disposition::Terminate) => {
             exit::kill_group(&cx.task.group, info.signo);
             exit::exit_current(cx, None);

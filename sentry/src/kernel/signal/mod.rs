@@ -23,7 +23,7 @@ pub use deliver::{Pending, handle_pending, is_stopped};
 pub use fault::{FaultContext, force_exception, force_fault};
 pub use info::{SigInfo, SigSet, bit};
 pub use queue::PendingQueue;
-pub use send::{force, send_to_group, send_to_pgrp, send_to_task};
+pub use send::{force, force_pending, send_to_group, send_to_pgrp, send_to_task};
 
 /// A thread's own pending signals and its mask.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ pub fn dequeue(task: &Task, wanted: SigSet) -> Option<SigInfo> {
 /// Whether an unblocked signal, a stop or an exit waits for `task` (Linux's `signal_pending`).
 #[must_use]
 pub fn wants_attention(task: &Task) -> bool {
-    task.flags.load(Ordering::SeqCst) & (flags::EXIT | flags::STOP) != 0
+    task.flags.load(Ordering::SeqCst) & (flags::EXIT | flags::STOP | flags::TRACE_STOP | flags::TRACE_WORK) != 0
         || pending_set(task) & !task.signals.mask() != 0
 }
 

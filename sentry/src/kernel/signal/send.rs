@@ -30,8 +30,10 @@ fn prepare(group: &Arc<ThreadGroup>, task: &Task, tasks: &[Arc<Task>], signo: i3
         flush(group, tasks, STOPS);
         stop::continue_group(group);
     }
-    // A blocked signal may find a handler later.
-    task.signals.mask() & bit(signo) == 0 && group.signals.actions().ignores(signo)
+    // A blocked signal may find a handler later; a tracer wants to hear of ignored ones too.
+    !crate::kernel::ptrace::is_traced(task)
+        && task.signals.mask() & bit(signo) == 0
+        && group.signals.actions().ignores(signo)
 }
 
 /// Drops pending signals of a process and its threads.
@@ -119,6 +121,12 @@ pub fn force(cx: &mut CurrentTask<'_>, info: SigInfo) {
     }
     task.signals.change(|q| q.push(info, u64::MAX, &task.kernel.queued_signals));
     group.signals.announce();
+}
+
+/// Makes `info` pending for one thread, whatever the limits: a signal that a tracer chose.
+pub fn force_pending(task: &Arc<Task>, info: SigInfo) {
+    task.signals.change(|q| q.push(info, u64::MAX, &task.kernel.queued_signals));
+    task.group.signals.announce();
 }
 
 /// After `sigaction` set `signo` to be ignored: what is pending goes.
