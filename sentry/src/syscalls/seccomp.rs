@@ -65,7 +65,7 @@ fn set_filter(cx: &mut CurrentTask<'_>, flags: u32, args: UserAddr) -> SyscallRe
     // struct sock_fprog: a length, padding, a pointer.
     let [len, at] = mm.read_obj::<[u64; 2]>(args)?;
     let len = (len & 0xffff) as usize;
-    if len == 0 || len > MAX_LEN {
+    if len == 0 || len > MAX_LEN || at == 0 {
         return Err(Errno::EINVAL);
     }
     let mut raw = vec![0u8; len * 8];

@@ -178,6 +178,10 @@ pub fn act(cx: &mut CurrentTask<'_>) -> Option<Pending> {
         // A listener whose process goes on says so.
         let ended = state.listening && !stopping;
         state.listening &= stopping;
+        if state.listening {
+            // To be looked at again when the stop ends.
+            cx.task.flags.fetch_or(flags::TRACE_WORK, Ordering::SeqCst);
+        }
         std::mem::take(&mut state.interrupt) && !stopping || ended
     };
     if trap {
