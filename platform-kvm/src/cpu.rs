@@ -235,7 +235,7 @@ impl KvmCpu {
         regs.orig_rax = u64::MAX;
         if vector == INVALID_OPCODE {
             match insn::quirk(space, regs) {
-                Quirk::Gate => return Step::Done(exception(GENERAL_PROTECTION, 0)),
+                Quirk::Gate(code) => return Step::Done(exception(GENERAL_PROTECTION, code)),
                 Quirk::Emulated => return Step::Again,
                 Quirk::None => {}
             }
@@ -328,6 +328,10 @@ impl Cpu for KvmCpu {
         }
         if let Err(e) = self.load_fpu(&space, state) {
             return Exit::Broken { reason: "cannot load the FPU state", errno: e.raw_os_error().unwrap_or(0) };
+        }
+        if self.kick.take_kick() {
+            // It came while the FPU state was loaded by guest code, which clears `immediate_exit` to get through.
+            return Exit::Interrupted;
         }
         self.failing.clear();
         loop {

@@ -9,8 +9,8 @@ use crate::space::KvmSpace;
 pub enum Quirk {
     /// An ordinary one.
     None,
-    /// `int n` or `sysenter`: a gate that guests do not have, vector 13.
-    Gate,
+    /// `int n` or `sysenter`: a gate that guests do not have, vector 13 with this error code.
+    Gate(u32),
     /// An instruction that was carried out here; go on behind it.
     Emulated,
 }
@@ -20,7 +20,9 @@ pub fn quirk(space: &KvmSpace, regs: &mut UserRegs) -> Quirk {
     let mut code = [0u8; 5];
     let len = space.read_code(regs.rip, &mut code);
     match code[..len] {
-        [0xcd, _, ..] | [0x0f, 0x34, ..] => Quirk::Gate,
+        // The error code names the gate, in the interrupt table.
+        [0xcd, vector, ..] => Quirk::Gate(u32::from(vector) << 3 | 2),
+        [0x0f, 0x34, ..] => Quirk::Gate(0),
         [0xf3, 0x0f, 0xc7, modrm, ..] if modrm >= 0xf8 => rdpid(regs, modrm & 7, 4),
         [0xf3, rex @ 0x40..=0x4f, 0x0f, 0xc7, modrm] if modrm >= 0xf8 => rdpid(regs, modrm & 7 | (rex & 1) << 3, 5),
         _ => Quirk::None,

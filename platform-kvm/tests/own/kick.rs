@@ -47,15 +47,21 @@ fn kicks_do_not_disturb_system_calls_and_faults() {
     let space = lab.program(&code.inc(platform::suite::asm::Reg::Rbx).syscall().raw(&[0x0f, 0x0b]));
     let mut cpu = lab.cpu();
     let kicker = cpu.kicker();
-    let stop = AtomicBool::new(false);
+    let (stop, done) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // At ever different moments, with room for progress in between.
+            // At ever different moments, with room for progress in between: time alone gives none on a machine where
+            // an entry may take longer than any pause.
             let unit = if crate::emulated() { 20_000 } else { 1000 };
+            let mut seen = 0;
             for n in 1u64.. {
+                while n % 8 == 0 && done.load(Ordering::Acquire) == seen && !stop.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
                 if stop.load(Ordering::Acquire) {
                     break;
                 }
+                seen = done.load(Ordering::Acquire);
                 kicker.kick();
                 for _ in 0..n % 64 * unit {
                     std::hint::spin_loop();
@@ -68,7 +74,10 @@ fn kicks_do_not_disturb_system_calls_and_faults() {
             let mut run = || loop {
                 match cpu.run(&space, &mut state) {
                     Exit::Interrupted => {}
-                    exit => return (exit, state.regs),
+                    exit => {
+                        done.fetch_add(1, Ordering::Release);
+                        return (exit, state.regs);
+                    }
                 }
             };
             let (exit, regs) = run();
