@@ -1,5 +1,6 @@
 //! Faults and exceptions of guest code, as the signals Linux makes of them (`arch/x86/kernel/traps.c`, `mm/fault.c`).
 
+use platform::arch::RFLAGS_TF;
 use platform::{Access, Exception};
 
 use crate::kernel::signal::info::{SigInfo, code};
@@ -20,6 +21,8 @@ pub struct FaultContext {
 
 /// Page fault vector.
 const PAGE_FAULT: u64 = 14;
+/// `TRAP_BRKPT`.
+const TRAP_BRKPT: i32 = 1;
 /// `SEGV_PKUERR`.
 const SEGV_PKUERR: i32 = 4;
 
@@ -41,10 +44,11 @@ fn classify(vector: u8) -> (i32, i32, bool) {
         0 => (libc::SIGFPE, 1, true),  // FPE_INTDIV
         1 => (libc::SIGTRAP, 2, true), // TRAP_TRACE
         3 => (libc::SIGTRAP, code::SI_KERNEL, false),
-        6 => (libc::SIGILL, 2, true),       // ILL_ILLOPN
-        16 | 19 => (libc::SIGFPE, 0, true), // fpu__exception_code, below
-        17 => (libc::SIGBUS, 1, false),     // BUS_ADRALN
-        // Overflow, bound, protection, stack and segment faults: no address is known.
+        11 | 12 => (libc::SIGBUS, code::SI_KERNEL, false), // segment not present, stack segment
+        6 => (libc::SIGILL, 2, true),                      // ILL_ILLOPN
+        16 | 19 => (libc::SIGFPE, 0, true),                // fpu__exception_code, below
+        17 => (libc::SIGBUS, 1, false),                    // BUS_ADRALN
+        // Overflow, bound, protection: no address is known.
         _ => (libc::SIGSEGV, code::SI_KERNEL, false),
     }
 }
@@ -79,6 +83,9 @@ pub fn force_exception(cx: &mut CurrentTask<'_>, exception: Exception) {
     let mut si_code = exception.si_code.unwrap_or(derived);
     if matches!(exception.vector, 16 | 19) && exception.si_code.is_none() {
         si_code = fpu_code(cx, exception.vector);
+    }
+    if exception.vector == 1 && exception.si_code.is_none() && cx.own.arch.regs.rflags & RFLAGS_TF == 0 {
+        si_code = TRAP_BRKPT; // icebp
     }
     let trapno = u64::from(exception.vector);
     cx.own.fault = FaultContext { trapno, error_code: u64::from(exception.error_code), ..cx.own.fault };
