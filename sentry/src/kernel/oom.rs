@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use crate::kernel::Kernel;
 use crate::kernel::exit;
-use crate::kernel::task::{CurrentTask, flags};
+use crate::kernel::task::{CurrentTask, Tid, flags};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::mm::Mm;
 use crate::mm::info::MmStats;
@@ -26,6 +26,10 @@ const PER_TASK: u64 = 8 << 10;
 const PER_FD: u64 = 4 << 10;
 const PER_MAP: u64 = 384;
 
+/// Of log lines: nanoseconds, and how many in them.
+const LOG_INTERVAL: i64 = 5_000_000_000;
+const LOG_BURST: u32 = 10;
+
 struct Victim {
     group: Weak<ThreadGroup>,
     mm: Weak<Mm>,
@@ -37,11 +41,17 @@ pub struct Oom {
     last: Mutex<Option<Victim>>,
     /// Somebody is looking for a victim.
     looking: AtomicBool,
+    /// Since when log lines are counted, and how many there were: a fork bomb must not fill the host's log.
+    logged: Mutex<(i64, u32)>,
 }
 
 impl Default for Oom {
     fn default() -> Self {
-        Oom { last: Mutex::new(Level::Leaf, None), looking: AtomicBool::new(false) }
+        Oom {
+            last: Mutex::new(Level::Leaf, None),
+            looking: AtomicBool::new(false),
+            logged: Mutex::new(Level::Leaf, (0, 0)),
+        }
     }
 }
 
@@ -68,6 +78,21 @@ pub fn score(kernel: &Kernel, group: &ThreadGroup) -> i64 {
     match mm {
         Some(mm) if adj != ADJ_MIN => ((1000 + points(kernel, footprint(group, &mm).0, adj)) * 2 / 3).max(0),
         _ => 0,
+    }
+}
+
+impl Oom {
+    /// Whether one more line may go to the log (`ratelimit_state`: ten in five seconds).
+    fn may_log(&self, now: i64) -> bool {
+        let mut logged = self.logged.lock();
+        if now - logged.0 > LOG_INTERVAL {
+            *logged = (now, 0);
+        }
+        logged.1 += 1;
+        if logged.1 == LOG_BURST + 1 {
+            log::warn!("out of memory: more processes are killed; {LOG_BURST} lines in five seconds are enough");
+        }
+        logged.1 <= LOG_BURST
     }
 }
 
@@ -114,7 +139,9 @@ impl Kernel {
                 return true;
             }
         }
-        let worst = candidates(self).into_iter().max_by_key(|c| (c.points, c.bytes, c.group.tgid));
+        // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
+        let order = |c: &Candidate| (c.points >> 4, c.group.tgid != Tid(1), c.bytes, c.group.tgid);
+        let worst = candidates(self).into_iter().max_by_key(order);
         let Some(worst) = worst else { return false };
         let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
         *self.oom.last.lock() = Some(victim);
@@ -129,6 +156,9 @@ impl Kernel {
     }
 
     fn log_kill(&self, worst: &Candidate) {
+        if !self.oom.may_log(self.clock.monotonic()) {
+            return;
+        }
         let name = worst.group.first_task().map(|t| t.shared.lock().name.clone()).unwrap_or_default();
         let kib = |bytes: u64| bytes >> 10;
         log::warn!(

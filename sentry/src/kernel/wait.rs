@@ -55,15 +55,30 @@ pub trait WaitTarget: Send + Sync {
 }
 
 struct Entry {
-    id: u64,
     events: Events,
     target: Arc<dyn WaitTarget>,
 }
 
+/// In order of `id`. Who left leaves a hole, so that leaving a long queue costs little; holes are closed when they
+/// outnumber the waiters.
 #[derive(Default)]
 struct Entries {
     next: u64,
-    list: Vec<Entry>,
+    list: Vec<(u64, Option<Entry>)>,
+    holes: usize,
+}
+
+impl Entries {
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let at = self.list.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let entry = self.list.get_mut(at)?.1.take();
+        self.holes += 1;
+        if self.holes * 2 > self.list.len() {
+            self.list.retain(|(_, entry)| entry.is_some());
+            self.holes = 0;
+        }
+        entry
+    }
 }
 
 /// The waiters of one object. Clones are the same queue.
@@ -88,7 +103,7 @@ impl WaitQueue {
         let mut entries = self.0.lock();
         let id = entries.next;
         entries.next += 1;
-        entries.list.push(Entry { id, events: events | Events::ALWAYS, target });
+        entries.list.push((id, Some(Entry { events: events | Events::ALWAYS, target })));
         WaitGuard { queue: self.clone(), id }
     }
 
@@ -96,7 +111,8 @@ impl WaitQueue {
     pub fn wake(&self, events: Events) {
         let targets: Vec<_> = {
             let entries = self.0.lock();
-            entries.list.iter().filter(|e| e.events.intersects(events)).map(|e| e.target.clone()).collect()
+            let waiting = entries.list.iter().filter_map(|(_, e)| e.as_ref());
+            waiting.filter(|e| e.events.intersects(events)).map(|e| e.target.clone()).collect()
         };
         targets.iter().for_each(|t| t.wake(events));
     }
@@ -117,10 +133,7 @@ pub struct WaitGuard {
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {
-        let removed = {
-            let mut entries = self.queue.0.lock();
-            entries.list.iter().position(|e| e.id == self.id).map(|at| entries.list.remove(at))
-        };
+        let removed = self.queue.0.lock().remove(self.id);
         // Dropped outside the lock: the target may be the last owner of something that takes locks.
         drop(removed);
     }

@@ -159,16 +159,45 @@ impl Epoll {
         }
     }
 
-    /// Whether this epoll watches `target`, directly or through others; too deep counts as yes.
-    fn reaches(&self, target: &Arc<Epoll>, depth: usize) -> bool {
+    /// The epolls it watches.
+    fn inner(&self) -> Vec<Arc<Epoll>> {
         let items: Vec<_> = self.lists.lock().items.values().cloned().collect();
-        let inner = items.iter().filter_map(|item| item.file()).filter_map(|file| Epoll::of(&file).ok());
-        inner.into_iter().any(|e| depth == 0 || Arc::ptr_eq(&e, target) || e.reaches(target, depth - 1))
+        items.iter().filter_map(|item| item.file()).filter_map(|file| Epoll::of(&file).ok()).collect()
     }
 
+    /// Whether this epoll watches `target`, directly or through others; too deep counts as yes. Each is looked at
+    /// once a level, however many ways lead to it.
+    fn reaches(&self, target: &Arc<Epoll>, depth: usize) -> bool {
+        let mut level = self.inner();
+        for _ in 0..depth {
+            if level.iter().any(|e| Arc::ptr_eq(e, target)) {
+                return true;
+            }
+            let mut next: Vec<_> = level.iter().flat_map(|e| e.inner()).collect();
+            next.sort_unstable_by_key(|e| Arc::as_ptr(e) as usize);
+            next.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            level = next;
+        }
+        !level.is_empty()
+    }
+
+    /// Whether something on the ready list still is. What is not leaves the list, so that nobody asks it again and
+    /// again through epolls of epolls: a wake-up lists it anew.
     fn is_ready(&self) -> bool {
-        let ready: Vec<_> = self.lists.lock().ready.iter().cloned().collect();
-        ready.iter().any(|item| item.is_ready())
+        let mut budget = self.lists.lock().ready.len();
+        while budget > 0 {
+            budget -= 1;
+            let Some(item) = self.lists.lock().ready.pop_front() else { break };
+            item.unlist();
+            if item.is_ready() {
+                let mut lists = self.lists.lock();
+                if item.mark_listed() {
+                    lists.ready.push_front(item.clone());
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Forgets the interests of a file that is gone.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::net::unix::UnixSocket;
+use crate::net::unix::gc::InFlight;
 use crate::sync::{Level, Mutex};
 use crate::vfs::InodeKey;
 
@@ -70,11 +71,13 @@ struct Bound {
 /// Who is bound where, in one kernel.
 pub struct UnixNames {
     bound: Mutex<Bound>,
+    /// Descriptors on their way.
+    pub in_flight: InFlight,
 }
 
 impl Default for UnixNames {
     fn default() -> Self {
-        UnixNames { bound: Mutex::new(Level::Leaf, Bound::default()) }
+        UnixNames { bound: Mutex::new(Level::Leaf, Bound::default()), in_flight: InFlight::default() }
     }
 }
 

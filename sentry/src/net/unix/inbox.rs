@@ -1,12 +1,13 @@
 //! What waits to be read at a Unix socket.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use abi::Errno;
 
 use crate::net::control::{Control, Ucred};
 use crate::net::socket::{MsgFlags, Received};
-use crate::vfs::{IoSink, IoSource};
+use crate::vfs::{FileDescription, IoSink, IoSource};
 
 /// Bytes that may wait (`net.core.wmem_default`).
 pub const CAPACITY: usize = 212_992;
@@ -32,6 +33,8 @@ pub struct Inbox {
     pub refused: bool,
     /// The peer left with unread data of ours: the next read says ECONNRESET.
     pub reset: bool,
+    /// Grows with every message that comes or goes.
+    pub generation: u64,
 }
 
 impl Inbox {
@@ -54,9 +57,15 @@ impl Inbox {
         if stream { self.bytes } else { self.messages.front().map_or(0, |m| m.data.len()) }
     }
 
+    /// The descriptors in flight here.
+    pub fn rights(&self) -> impl Iterator<Item = &Arc<FileDescription>> {
+        self.messages.iter().flat_map(|m| &m.control.rights)
+    }
+
     /// Drops everything; the descriptors in flight are returned to be dropped outside locks.
     pub fn clear(&mut self) -> Vec<Control> {
         self.bytes = 0;
+        self.generation += 1;
         self.messages.drain(..).map(|m| m.control).collect()
     }
 
@@ -72,6 +81,7 @@ impl Inbox {
         let taken = if len == 0 { 0 } else { src.take(&mut data)? };
         data.truncate(taken);
         self.bytes += taken;
+        self.generation += 1;
         self.messages.push_back(Message { data, start: 0, from, control: std::mem::take(control) });
         Ok(taken)
     }
@@ -91,6 +101,7 @@ impl Inbox {
             received.control = message.control.clone();
         } else if let Some(message) = self.messages.pop_front() {
             self.bytes -= full;
+            self.generation += 1;
             received.control = message.control;
         }
         Ok(received)
@@ -122,6 +133,7 @@ impl Inbox {
                 index += 1;
             } else {
                 received.control.rights.append(&mut message.control.rights);
+                self.generation += 1;
                 message.start += n;
                 self.bytes -= n;
                 if message.start < message.data.len() {

@@ -4,6 +4,7 @@
 //! together with another state) an inbox.
 
 pub mod address;
+pub mod gc;
 mod inbox;
 mod transfer;
 
@@ -375,7 +376,7 @@ impl Socket for UnixSocket {
             (inbox.refused, inbox.ended) = (true, true);
             (unread, inbox.clear())
         };
-        drop(dropped);
+        self.kernel.unix.in_flight.bury(dropped);
         if let Some(peer) = peer.filter(|_| self.is_connection()) {
             self.end_peer(&peer, unread);
         }
@@ -384,6 +385,7 @@ impl Socket for UnixSocket {
         }
         self.queue.wake(Events::all());
         self.kernel.unix.sweep();
+        self.kernel.unix.in_flight.count_down();
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

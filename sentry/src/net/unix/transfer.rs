@@ -26,9 +26,13 @@ impl UnixSocket {
         let peer = self.target(to)?;
         control.creds.get_or_insert(self.creds);
         let from = self.state.lock().address.clone().unwrap_or(Address::Unnamed).to_bytes();
+        let rights = !control.rights.is_empty();
         let sent = self.put(&peer, src, from, control);
         if sent.is_ok() {
             peer.queue.wake(Events::READABLE);
+            if rights {
+                self.kernel.unix.in_flight.sent_to(&peer);
+            }
         }
         sent
     }
