@@ -139,6 +139,10 @@ impl Kernel {
                 return true;
             }
         }
+        if !self.memory.is_tight() {
+            // Somebody gave memory back since it was missed.
+            return true;
+        }
         // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
         let order = |c: &Candidate| (c.points >> 4, c.group.tgid != Tid(1), c.bytes, c.group.tgid);
         let worst = candidates(self).into_iter().max_by_key(order);

@@ -185,6 +185,8 @@ pub struct TaskOwned {
     pub syscall_nr: i64,
     /// The strace line being served.
     pub trace: Option<String>,
+    /// `set_mempolicy(2)`: mode and nodes.
+    pub mempolicy: (u32, u64),
     /// A page could not be had: others go first.
     pub starved: bool,
     /// Whether the task has begun to exit, so that it does so once.
@@ -339,6 +341,7 @@ impl Task {
             syscall_nr: -1,
             trace: None,
             starved: false,
+            mempolicy: (0, 0),
             exiting: false,
             altstack: AltStack::default(),
             fault: FaultContext::default(),

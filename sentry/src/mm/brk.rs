@@ -30,7 +30,7 @@ impl Mm {
         } else if new_end > old_end {
             fresh = AddrRange::new(old_end, new_end);
             let room = layout::is_free(&vmas.map, fresh) && vmas.map.len() < MAX_MAPS;
-            if !room || self.check_space(&vmas, fresh).is_err() {
+            if !room || self.check_space(&vmas, fresh).is_err() || self.check_data(&vmas, fresh).is_err() {
                 return old.end;
             }
             let flags = VmaFlags::HEAP | vmas.default_flags;

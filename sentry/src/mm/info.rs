@@ -119,6 +119,12 @@ impl Mm {
         resident(self, page).0 > 0
     }
 
+    /// Whether all of `range` is mapped.
+    #[must_use]
+    pub fn is_mapped(&self, range: AddrRange) -> bool {
+        self.vmas.read().map.gaps(range).is_empty()
+    }
+
     /// Sizes.
     #[must_use]
     pub fn stats(&self) -> MmStats {

@@ -98,6 +98,9 @@ impl Mm {
             None => self.place(vmas, request.place, len)?,
         };
         self.check_space(vmas, range)?;
+        if vma.is_data() {
+            self.check_data(vmas, range)?;
+        }
         vma.flags |= vmas.default_flags;
         self.check_locked(vmas, len, vma.flags)?;
         if matches!(request.place, Place::Fixed(_)) {
@@ -159,6 +162,17 @@ impl Mm {
         let replaced: u64 = vmas.map.overlapping(range).map(|(r, _)| r.intersect(&range).len()).sum();
         let total = vmas.total() - replaced + range.len();
         if total > limit { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// RLIMIT_DATA, for `range` becoming private writable memory (`may_expand_vm`).
+    pub(super) fn check_data(&self, vmas: &Vmas, range: AddrRange) -> Result<(), Errno> {
+        let limit = self.limits().data;
+        if limit == u64::MAX {
+            return Ok(());
+        }
+        let data = |r: AddrRange| r.len() - r.intersect(&range).len();
+        let others: u64 = vmas.map.iter().filter(|(_, v)| v.is_data()).map(|(r, _)| data(r)).sum();
+        if others + range.len() > limit { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// RLIMIT_MEMLOCK.

@@ -88,6 +88,12 @@ impl Vma {
         self.flags.contains(VmaFlags::SHARED)
     }
 
+    /// Whether it counts as data (`is_data_mapping`): private, writable and no stack.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        self.prot.contains(Prot::WRITE) && !self.is_shared() && !self.flags.contains(VmaFlags::GROWSDOWN)
+    }
+
     /// What the CPU is told: on x86 writable and executable pages can be read.
     #[must_use]
     pub fn cpu_prot(&self) -> Prot {

@@ -68,14 +68,14 @@ impl FileOps for SocketFile {
     }
 
     fn ioctl(&self, cx: &mut CurrentTask<'_>, _file: &FileDescription, cmd: u32, arg: UserAddr) -> SyscallResult {
-        if u64::from(cmd) != libc::FIONREAD {
-            return Err(Errno::ENOTTY);
-        }
-        if self.socket.is_listening() {
-            return Err(Errno::EINVAL);
-        }
-        let n = i32::try_from(self.socket.readable_bytes()).map_err(|_| Errno::EOVERFLOW)?;
-        cx.mm()?.write_obj(arg, &n)?;
+        let unix = self.socket.domain() == libc::AF_UNIX;
+        let bytes = match u64::from(cmd) {
+            libc::FIONREAD if self.socket.is_listening() => return Err(Errno::EINVAL),
+            libc::FIONREAD => self.socket.readable_bytes(),
+            libc::TIOCOUTQ if unix => self.socket.unread_bytes(),
+            _ => return crate::net::device::ioctl(cx, cmd, arg),
+        };
+        cx.mm()?.write_obj(arg, &i32::try_from(bytes).map_err(|_| Errno::EOVERFLOW)?)?;
         ok()
     }
 

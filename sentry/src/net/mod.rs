@@ -1,7 +1,9 @@
 //! Sockets: one interface for all families, and the families.
 
 pub mod control;
+pub mod device;
 pub mod file;
+pub mod netlink;
 pub mod socket;
 pub mod unix;
 

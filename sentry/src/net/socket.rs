@@ -111,6 +111,10 @@ pub trait Socket: Send + Sync {
     fn domain(&self) -> i32;
     /// Type.
     fn kind(&self) -> SocketKind;
+    /// The number that SO_TYPE tells, where a raw socket is served as a datagram one.
+    fn raw_kind(&self) -> i32 {
+        self.kind().raw()
+    }
     /// Protocol number, for SO_PROTOCOL.
     fn protocol(&self) -> i32;
 
@@ -205,6 +209,11 @@ pub trait Socket: Send + Sync {
 
     /// Bytes that wait to be read (FIONREAD / SIOCINQ).
     fn readable_bytes(&self) -> usize;
+
+    /// Bytes that were sent and not yet read by the peer (SIOCOUTQ).
+    fn unread_bytes(&self) -> usize {
+        0
+    }
 
     /// Readiness.
     fn poll(&self) -> Events;

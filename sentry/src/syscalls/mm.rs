@@ -102,7 +102,7 @@ fn mmap(cx: &mut CurrentTask<'_>, addr: u64, len: u64, prot: u32, flags: u32, fd
     if offset & abi::PAGE_MASK != 0 {
         return Err(Errno::EINVAL);
     }
-    let mm = cx.mm()?;
+    let mm = if flags & MAP_LOCKED == 0 { cx.mm()? } else { locking(cx)? };
     let file = if flags & MAP_ANONYMOUS == 0 { Some(cx.fds()?.get(fd)?) } else { None };
     if file.as_ref().is_some_and(|f| f.flags().contains(OpenFlags::PATH)) {
         return Err(Errno::EBADF);
@@ -264,9 +264,18 @@ fn touched(addr: u64, len: u64) -> Result<abi::AddrRange, Errno> {
     Ok(abi::AddrRange::new(start, if len == 0 { start } else { end }))
 }
 
+/// The address space of a caller who may lock memory, which its credentials and limits now decide (`can_do_mlock`).
+fn locking(cx: &CurrentTask<'_>) -> Result<std::sync::Arc<crate::mm::Mm>, Errno> {
+    let mm = cx.mm()?;
+    let creds = cx.creds();
+    let limits = cx.task.group.limits.lock().for_memory(&creds);
+    mm.set_limits(limits);
+    if limits.memlock == 0 { Err(Errno::EPERM) } else { Ok(mm) }
+}
+
 /// mlock(2).
 fn mlock(cx: &mut CurrentTask<'_>, addr: u64, len: u64) -> SyscallResult {
-    cx.mm()?.mlock(touched(addr, len)?, VmaFlags::LOCKED)?;
+    locking(cx)?.mlock(touched(addr, len)?, VmaFlags::LOCKED)?;
     ok()
 }
 
@@ -277,7 +286,7 @@ fn mlock2(cx: &mut CurrentTask<'_>, addr: u64, len: u64, flags: u32) -> SyscallR
         1 => VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT,
         _ => return Err(Errno::EINVAL),
     };
-    cx.mm()?.mlock(touched(addr, len)?, lock)?;
+    locking(cx)?.mlock(touched(addr, len)?, lock)?;
     ok()
 }
 
@@ -294,7 +303,7 @@ fn mlockall(cx: &mut CurrentTask<'_>, flags: u32) -> SyscallResult {
         return Err(Errno::EINVAL);
     }
     let lock = if on_fault { VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT } else { VmaFlags::LOCKED };
-    cx.mm()?.mlockall(current.then_some(lock), if future { lock } else { VmaFlags::empty() })?;
+    locking(cx)?.mlockall(current.then_some(lock), if future { lock } else { VmaFlags::empty() })?;
     ok()
 }
 

@@ -21,6 +21,7 @@ pub mod futex;
 pub mod inotify;
 pub mod membarrier;
 pub mod memfd;
+pub mod mempolicy;
 pub mod misc;
 pub mod mm;
 pub mod mount;
@@ -117,6 +118,7 @@ const FAMILIES: &[&[Syscall]] = &[
     inotify::TABLE,
     membarrier::TABLE,
     memfd::TABLE,
+    mempolicy::TABLE,
     misc::TABLE,
     mm::TABLE,
     mount::TABLE,

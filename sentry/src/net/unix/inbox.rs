@@ -48,6 +48,11 @@ impl Inbox {
         self.messages.len() < MAX_DATAGRAMS && (len <= self.room() || self.messages.is_empty())
     }
 
+    /// Bytes of all messages.
+    pub fn bytes_waiting(&self) -> usize {
+        self.bytes
+    }
+
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }

@@ -327,6 +327,11 @@ impl Socket for UnixSocket {
         self.inbox.lock().readable(self.is_stream())
     }
 
+    fn unread_bytes(&self) -> usize {
+        let peer = self.state.lock().peer.upgrade();
+        peer.map_or(0, |p| p.inbox.lock().bytes_waiting())
+    }
+
     fn poll(&self) -> Events {
         let (listening, peer, connected, shut_write) = {
             let state = self.state.lock();

@@ -21,7 +21,7 @@ fn common(file: &SocketFile, name: i32) -> Option<Vec<u8>> {
         Some(Timeval { sec: nanos / 1_000_000_000, usec: nanos % 1_000_000_000 / 1000 }.as_bytes().to_vec())
     };
     match name {
-        libc::SO_TYPE => int(socket.kind().raw()),
+        libc::SO_TYPE => int(socket.raw_kind()),
         libc::SO_DOMAIN => int(socket.domain()),
         libc::SO_PROTOCOL => int(socket.protocol()),
         libc::SO_ACCEPTCONN => int(i32::from(socket.is_listening())),

@@ -8,6 +8,7 @@ use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::net::control::Ucred;
+use crate::net::netlink::NetlinkSocket;
 use crate::net::unix::UnixSocket;
 use crate::net::{Shutdown, Socket, SocketFile, SocketKind};
 use crate::syscalls::deadline;
@@ -26,7 +27,7 @@ fn parse_kind(raw: i32) -> Result<(i32, OpenFlags), Errno> {
 
 fn unix_kind(domain: i32, kind: i32, protocol: i32) -> Result<SocketKind, Errno> {
     if domain != libc::AF_UNIX {
-        return Err(if (0..46).contains(&domain) { Errno::EAFNOSUPPORT } else { Errno::EINVAL });
+        return Err(Errno::EAFNOSUPPORT);
     }
     if protocol != 0 && protocol != libc::AF_UNIX {
         return Err(Errno::EPROTONOSUPPORT);
@@ -38,8 +39,12 @@ fn unix_kind(domain: i32, kind: i32, protocol: i32) -> Result<SocketKind, Errno>
 
 pub(super) fn socket(cx: &mut CurrentTask<'_>, domain: i32, kind: i32, protocol: i32) -> SyscallResult {
     let (kind, flags) = parse_kind(kind)?;
-    let kind = unix_kind(domain, kind, protocol)?;
-    let socket = UnixSocket::new(cx.kernel(), kind, Ucred::of(cx));
+    let socket: Arc<dyn Socket> = if domain == libc::AF_NETLINK {
+        NetlinkSocket::new(kind, protocol, cx.task.group.tgid.0)?
+    } else {
+        let kind = unix_kind(domain, kind, protocol)?;
+        UnixSocket::new(cx.kernel(), kind, Ucred::of(cx))
+    };
     let file = SocketFile::open(socket, flags, cx.kernel().clock.realtime());
     crate::syscalls::fd::install(cx, file, flags)
 }
@@ -52,6 +57,9 @@ pub(super) fn socketpair(
     fds: UserAddr,
 ) -> SyscallResult {
     let (kind, flags) = parse_kind(kind)?;
+    if domain == libc::AF_NETLINK {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let kind = unix_kind(domain, kind, protocol)?;
     let (a, b) = UnixSocket::pair(cx.kernel(), kind, Ucred::of(cx));
     let now = cx.kernel().clock.realtime();
