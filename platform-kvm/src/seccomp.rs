@@ -9,7 +9,6 @@ use crate::zap::UFFDIO_WRITEPROTECT;
 const KVM_RUN: u64 = 0xae80;
 const KVM_CHECK_EXTENSION: u64 = 0xae03;
 const KVM_CREATE_VCPU: u64 = 0xae41;
-const KVM_GET_SUPPORTED_CPUID: u64 = 0xc008_ae05;
 const KVM_SET_CPUID2: u64 = 0x4008_ae90;
 const KVM_GET_SREGS: u64 = 0x8138_ae83;
 const KVM_SET_SREGS: u64 = 0x4138_ae84;
@@ -26,7 +25,6 @@ pub fn rules() -> Vec<SyscallRule> {
         KVM_RUN,
         KVM_CHECK_EXTENSION,
         KVM_CREATE_VCPU,
-        KVM_GET_SUPPORTED_CPUID,
         KVM_SET_CPUID2,
         KVM_GET_SREGS,
         KVM_SET_SREGS,

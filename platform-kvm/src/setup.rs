@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry, kvm_segment, kvm_sregs};
+use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 
 use crate::layout::*;
@@ -66,8 +66,7 @@ pub fn set_ring(sregs: &mut kvm_sregs, ring: u8) {
 /// # Errors
 /// What KVM says.
 pub fn prepare(vm: &Vm, vcpu: &VcpuFd, index: usize, cr3: u64) -> io::Result<kvm_sregs> {
-    let cpuid = vm.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(kvm_error)?;
-    vcpu.set_cpuid2(&cpuid).map_err(kvm_error)?;
+    vcpu.set_cpuid2(&vm.cpuid).map_err(kvm_error)?;
     crate::stub::build_cpu(&vm.private, index);
     let mut sregs = vcpu.get_sregs().map_err(kvm_error)?;
     let private = private_va(cpu_page(index));
@@ -92,7 +91,7 @@ pub fn prepare(vm: &Vm, vcpu: &VcpuFd, index: usize, cr3: u64) -> io::Result<kvm
     sregs.cr3 = cr3;
     sregs.efer = EFER;
     set_cr4(vcpu, &mut sregs)?;
-    set_xcr0(vcpu, &cpuid, sregs.cr4);
+    set_xcr0(vcpu, &vm.cpuid, sregs.cr4);
     set_msrs(vcpu)?;
     match_host_clock(vcpu);
     Ok(sregs)

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use abi::Errno;
-use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use memory::{FileId, FileKind, FrameFile};
 use parking_lot::{Mutex, RwLock};
@@ -40,10 +40,10 @@ struct Slots {
 
 /// One VM and what it maps. Works only in the process that made it.
 pub struct Vm {
-    /// The KVM device.
-    pub kvm: Kvm,
     /// The VM.
     pub fd: VmFd,
+    /// What KVM supports, asked once: on hosts that trap the instruction the answer takes half a millisecond.
+    pub cpuid: CpuId,
     /// The private area.
     pub private: HostArea,
     slots: Mutex<Slots>,
@@ -60,7 +60,7 @@ fn kvm_error(e: kvm_ioctls::Error) -> io::Error {
 }
 
 impl Vm {
-    /// Creates a VM with the private area in place.
+    /// Creates a VM with the private area in place. `kvm` is closed then: nobody makes another VM in this process.
     ///
     /// # Errors
     /// What KVM or `mmap` say.
@@ -72,9 +72,10 @@ impl Vm {
         let private = HostArea::new(PRIVATE_PAGES * PAGE)?;
         let flush_page = HostArea::new(PAGE)?;
         stub::build_shared(&private);
+        let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(kvm_error)?;
         let vm = Vm {
-            max_windows: max_windows(&kvm),
-            kvm,
+            max_windows: max_windows(&cpuid),
+            cpuid,
             fd,
             private,
             slots: Mutex::new(Slots { next: 0, free: Vec::new() }),
@@ -231,12 +232,8 @@ impl Vm {
 /// Guest-physical place of the slot that [`Vm::forget_shadows`] removes and adds.
 const FLUSH_GPA: u64 = 8 << 20;
 
-fn max_windows(kvm: &Kvm) -> u64 {
-    let bits = kvm
-        .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
-        .ok()
-        .and_then(|c| c.as_slice().iter().find(|e| e.function == 0x8000_0008).map(|e| e.eax & 0xff))
-        .filter(|b| (36..=52).contains(b))
-        .unwrap_or(36);
+fn max_windows(cpuid: &CpuId) -> u64 {
+    let leaf = cpuid.as_slice().iter().find(|e| e.function == 0x8000_0008);
+    let bits = leaf.map(|e| e.eax & 0xff).filter(|b| (36..=52).contains(b)).unwrap_or(36);
     ((1u64 << bits) - WINDOWS_GPA) / WINDOW
 }

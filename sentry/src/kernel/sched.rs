@@ -79,8 +79,12 @@ impl Scheduler {
     }
 
     /// Makes the calling thread worker `index`.
-    pub(crate) fn enter(&self, index: usize, kicker: Arc<dyn Kicker>) {
+    pub(crate) fn enter(&self, index: usize) {
         WORKER.set(index);
+    }
+
+    /// Worker `index` has a CPU now, which `kicker` interrupts.
+    pub(crate) fn equip(&self, index: usize, kicker: Arc<dyn Kicker>) {
         *self.workers[index].kicker.lock() = Some(kicker);
     }
 

@@ -35,16 +35,26 @@ struct Worker {
 /// The body of worker `index`: runs tasks until the kernel stops.
 ///
 /// # Errors
-/// What the platform says when it cannot give this thread a CPU.
+/// What the platform says when it cannot give the first worker a CPU. The sandbox does without a further one.
 pub fn run(kernel: Arc<Kernel>, index: usize) -> std::io::Result<()> {
-    let cpu = kernel.platform.new_cpu()?;
-    kernel.sched.enter(index, cpu.kicker());
-    let mut worker = Worker { kernel, index, cpu };
-    while let Some(task) = worker.next_task() {
-        worker.run_task(task);
+    kernel.sched.enter(index);
+    // A CPU costs the host memory and time (a stub process, a vCPU): a worker gets one with its first task, so that
+    // a sandbox which never does two things at once never pays for the second.
+    if let Some(task) = next_task(&kernel, index) {
+        match kernel.platform.new_cpu() {
+            Ok(cpu) => {
+                kernel.sched.equip(index, cpu.kicker());
+                Worker { kernel: kernel.clone(), index, cpu }.run(task);
+            }
+            Err(e) if index == 0 => return Err(e),
+            Err(e) => {
+                log::warn!("worker {index} has no CPU ({e}): the sandbox goes on with fewer");
+                kernel.sched.enqueue_last(task);
+            }
+        }
     }
     // Others may still wait for the word.
-    worker.kernel.reactor.wake();
+    kernel.reactor.wake();
     Ok(())
 }
 
@@ -68,22 +78,29 @@ fn handle(kernel: &Kernel, wakeup: Wakeup) {
     }
 }
 
+/// Waits for a task to run; `None` when the kernel has stopped.
+fn next_task(kernel: &Arc<Kernel>, index: usize) -> Option<Arc<Task>> {
+    loop {
+        if kernel.sched.is_stopped() {
+            return None;
+        }
+        if let Some(task) = kernel.sched.pick(index).or_else(|| kernel.sched.begin_idle(index)) {
+            if kernel.sched.idle_could_work() {
+                kernel.reactor.wake();
+            }
+            return Some(task);
+        }
+        let wakeup = kernel.reactor.wait();
+        kernel.sched.end_idle();
+        handle(kernel, wakeup);
+    }
+}
+
 impl Worker {
-    fn next_task(&mut self) -> Option<Arc<Task>> {
-        let kernel = self.kernel.clone();
-        loop {
-            if kernel.sched.is_stopped() {
-                return None;
-            }
-            if let Some(task) = kernel.sched.pick(self.index).or_else(|| kernel.sched.begin_idle(self.index)) {
-                if kernel.sched.idle_could_work() {
-                    kernel.reactor.wake();
-                }
-                return Some(task);
-            }
-            let wakeup = kernel.reactor.wait();
-            kernel.sched.end_idle();
-            handle(&kernel, wakeup);
+    fn run(mut self, first: Arc<Task>) {
+        self.run_task(first);
+        while let Some(task) = next_task(&self.kernel, self.index) {
+            self.run_task(task);
         }
     }
 
