@@ -47,7 +47,7 @@ impl Script {
             path: path.to_owned(),
             interpreter,
             status,
-            limit: Duration::from_secs(60),
+            limit: Duration::from_secs(120),
             memory: "2G".to_owned(),
             chaos: true,
             soak: false,

@@ -63,7 +63,9 @@ fn stop_and_go(s: &mut Session) -> Played {
     ask_for(s, "echo st=$?", "st=148")?;
     contains(&ask(s, "jobs")?, "[1]+  Stopped")?;
     contains(&ask(s, "bg")?, "[1]+ bash -c")?;
-    contains(&ask(s, "jobs")?, "[1]+  Running")?;
+    contains(&ask(s, "sleep 0.2; jobs")?, "[1]+  Running")?;
+    // Only a job that is stopped is told when it is in front.
+    ask(s, "kill -STOP %1; sleep 0.2; jobs")?;
     s.line("fg")?;
     s.expect("done'")?;
     s.expect("going on\r\n")?;
