@@ -7,7 +7,7 @@ cd "$REPO"
 work="$(mktemp -d "${TMPDIR:-/tmp}/emulated.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 
-scripts/qemu-kvm.sh --timeout 120 --self-test
+scripts/qemu-kvm.sh --timeout 300 --self-test
 
 # The test binaries of one crate, static like everything we build.
 test_binaries() {
@@ -24,10 +24,48 @@ status=0
 cargo test --locked -p platform-kvm --no-run
 mapfile -t binaries < <(test_binaries platform-kvm)
 [[ ${#binaries[@]} -gt 0 ]] || die "found no test binary of platform-kvm"
+
+# One case at a time: the test program then names each before it begins, so that a hang is a failure with a name; and
+# cases do not share few and slow virtual CPUs. Without debug information there is less to copy into the machine.
+mkdir "$work/tests"
 for binary in "${binaries[@]}"; do
-    say "emulated SVM: $(basename "$binary")"
-    scripts/qemu-kvm.sh --timeout 900 --memory 2048 --file "$binary:/test" --env NANOVISOR_EMULATED=1 -- /test || status=1
+    name="$(basename "$binary")"
+    # By the name before cargo's hash: unit tests, own, suite.
+    strip -o "$work/tests/${name%-*}" "$binary"
 done
+cat >"$work/cases" <<'CASES'
+#!/bin/sh
+status=0
+run() {
+    rm -f /tmp/code && : >/tmp/log
+    (
+        "$1" --test-threads 1 >/tmp/log 2>&1 &
+        echo $! >/tmp/pid
+        wait $!
+        echo $? >/tmp/code
+    ) &
+    tail -n +1 -f /tmp/log &
+    shown=$! idle=0 size=0
+    while [ ! -s /tmp/code ]; do
+        sleep 1
+        now=$(stat -c %s /tmp/log)
+        if [ "$now" = "$size" ]; then idle=$((idle + 1)); else idle=0 size=$now; fi
+        [ $idle -lt "$CASE_LIMIT" ] || { kill -9 "$(cat /tmp/pid)" && hung=1; }
+    done
+    sleep 1
+    kill $shown
+    [ -z "$hung" ] || printf '\nno end after %s s: %s\n' "$CASE_LIMIT" "$(tail -n 1 /tmp/log)"
+    # A test program that was ended says no result of its own.
+    grep -q '^test result' /tmp/log || echo "test result: FAILED. $(grep -c ' ok$' /tmp/log) passed; 1 failed; 0 ignored"
+    [ "$(cat /tmp/code)" -eq 0 ] || status=1
+    hung=
+}
+for binary in /tests/*; do run "$binary"; done
+exit $status
+CASES
+say "emulated SVM: the cases of $(cd "$work/tests" && echo *)"
+scripts/qemu-kvm.sh --timeout 900 --memory 2048 --file "$work/tests:/tests" --file "$work/cases:/cases" \
+    --env NANOVISOR_EMULATED=1 --env CASE_LIMIT=120 -- sh /cases || status=1
 
 # Programs: the same command natively and in a sandbox on kvm must print the same.
 programs() {

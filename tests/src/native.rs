@@ -42,10 +42,26 @@ pub const ENVIRONMENT: [(&str, &str); 3] = [
 /// # Errors
 /// The run could not be set up.
 pub fn run(root: &Path, command: &[String], limit: Duration) -> Result<Output, String> {
+    run_with(root, command, Stdio::null(), limit)
+}
+
+/// The same with standard input.
+///
+/// # Errors
+/// The run could not be set up.
+pub fn run_with(root: &Path, command: &[String], input: Stdio, limit: Duration) -> Result<Output, String> {
+    supervise::run(&self::command(root, command)?, input, limit)
+}
+
+/// The command line of a native run.
+///
+/// # Errors
+/// The test program does not know its own path.
+pub fn command<S: AsRef<OsStr>>(root: &Path, command: &[S]) -> Result<Command, String> {
     let me = std::env::current_exe().map_err(|e| format!("own path: {e}"))?;
     let mut native = Command::new(me);
     native.arg(ROLE).arg(root).arg("/tmp").arg("--").args(command);
-    supervise::run(&native, Stdio::null(), limit)
+    Ok(native)
 }
 
 /// The role's main function. `args` are those after [`ROLE`].
@@ -107,9 +123,19 @@ fn init(root: &Path, cwd: &Path, command: &[OsString]) -> Result<i32, String> {
         ForkResult::Parent { child } => Ok(wait_for(child)),
         ForkResult::Child => {
             let _ = setsid();
+            take_terminal();
             let Some((program, rest)) = command.split_first() else { std::process::exit(125) };
             std::process::exit(execute(program, rest))
         }
+    }
+}
+
+/// The terminal on standard input, if it is one, becomes the new session's.
+fn take_terminal() {
+    const STEAL: libc::c_int = 1;
+    if nix::unistd::isatty(std::io::stdin()) == Ok(true) {
+        // SAFETY: TIOCSCTTY takes a number.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY, STEAL) };
     }
 }
 

@@ -1,9 +1,13 @@
 //! The suite: `cargo test -p nanovisor-tests --test suite -- [NAME...]`.
 
+mod stories;
+
 use std::process::ExitCode;
 
 use nanovisor_tests::runner::{Case, Selection};
-use nanovisor_tests::{compile, env, expect, guest, native, random, rootfs, runner, sandbox, supervise};
+use nanovisor_tests::{
+    compile, env, expect, guest, native, program, random, rootfs, runner, sandbox, supervise, terminal,
+};
 
 /// How many cases of the sampled kinds one run takes, unless it is a soak run or names its tests.
 const SAMPLE: usize = 60;
@@ -72,6 +76,13 @@ fn collect() -> Result<Vec<Case>, String> {
         cases.push(Case::new("setup/chaos", "native", no));
     }
     cases.extend(guest::cases(&programs, &broken, &root, &image, chaos));
+    match env::debian() {
+        Some((image, root)) => {
+            cases.extend(terminal::cases(stories::all(), &image, &root, chaos));
+            cases.extend(program::cases(&image, &root, chaos)?);
+        }
+        None => println!("without NANOVISOR_IMAGE and NANOVISOR_ROOTFS: no programs of the Debian image, no terminals"),
+    }
     Ok(cases)
 }
 

@@ -98,7 +98,8 @@ impl Inbox {
         let full = message.data.len();
         let mut received = Received {
             len: if flags.contains(MsgFlags::TRUNC) { full } else { stored },
-            from: Some(message.from.clone()),
+            // A sender without a name is told as no address at all, not as an empty one (`unix_copy_addr`).
+            from: (message.from.len() > 2).then(|| message.from.clone()),
             flags: if stored < full { MsgFlags::TRUNC } else { MsgFlags::default() },
             control: Control::default(),
         };
