@@ -44,7 +44,7 @@ impl Mm {
         drop(vmas);
         if lock {
             let _ = self.populate(fresh, Access::WRITE);
-        } else if !fresh.is_empty() {
+        } else if !fresh.is_empty() && !self.memory.is_tight() {
             // Who asks for more heap is about to write to it.
             let _ = self.handle_fault(fresh.start, Access::WRITE);
         }

@@ -94,7 +94,8 @@ impl Mm {
         let mut pmas = self.pmas.lock();
         given.hot.clone_from(&pmas.hot);
         // Copying while another thread stores could tear what it stores: then every page is write-protected first.
-        let hot: &[AddrRange] = if self.this.strong_count() <= ONE_TASK { &given.hot.clone() } else { &[] };
+        let copies = self.this.strong_count() <= ONE_TASK && !self.memory.is_tight();
+        let hot: &[AddrRange] = if copies { &given.hot.clone() } else { &[] };
         for (vrange, vma) in wanted.map.iter() {
             if vma.flags.contains(VmaFlags::WIPEONFORK) {
                 continue;

@@ -36,6 +36,9 @@ impl Mm {
     /// Realises and maps the parts of a program that was just loaded: all of what it only reads, and small writable
     /// parts. What cannot be realised is left to the fault that will tell.
     pub fn premap_program(&self) {
+        if self.memory.is_tight() {
+            return;
+        }
         let vmas = self.vmas.read();
         let mut stale = Stale::default();
         for (range, vma) in vmas.map.iter().filter(|(_, v)| !v.is_shared() && !v.cpu_prot().is_empty()).take(MOST) {
