@@ -7,11 +7,13 @@ use platform::{ArgRule, SyscallRule};
 use crate::sys::SYSEMU;
 
 /// The requests of ptrace in use. None reads or writes a stub's memory.
-const REQUESTS: [u32; 12] = [
+const REQUESTS: [u32; 13] = [
     SYSEMU,
     libc::PTRACE_CONT,
     libc::PTRACE_GETREGS,
     libc::PTRACE_SETREGS,
+    // Writes a register here: the offset is of `struct user`, not an address.
+    libc::PTRACE_POKEUSER,
     libc::PTRACE_GETREGSET,
     libc::PTRACE_SETREGSET,
     libc::PTRACE_GETSIGINFO,

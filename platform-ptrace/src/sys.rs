@@ -47,6 +47,13 @@ pub fn set_regs(pid: pid_t, regs: &UserRegs) -> io::Result<()> {
     ptrace(libc::PTRACE_SETREGS, pid, std::ptr::null_mut(), (&raw const *regs).cast_mut().cast()).map(drop)
 }
 
+/// `PTRACE_POKEUSER` of rax.
+pub fn set_rax(pid: pid_t, value: u64) -> io::Result<()> {
+    const { assert!(std::mem::offset_of!(libc::user, regs) == 0) };
+    let offset = std::mem::offset_of!(libc::user_regs_struct, rax);
+    ptrace(libc::PTRACE_POKEUSER, pid, offset as *mut c_void, value as *mut c_void).map(drop)
+}
+
 /// `PTRACE_GETREGSET` of `NT_X86_XSTATE`; answers how many bytes there are.
 pub fn get_xstate(pid: pid_t, area: &mut [u8]) -> io::Result<usize> {
     let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };

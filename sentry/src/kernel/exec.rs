@@ -130,6 +130,7 @@ fn prepare(
     let request =
         ExecRequest { file, path, argv, envp, random: seed, aslr, stack_limit, open: &mut open, ids: &mut ids };
     let loaded = loader::load(&kernel, &mm, request)?;
+    mm.premap_program();
     let (creds, secure) = decided;
     Ok(Prepared { mm, loaded, creds: Arc::new(creds), secure, comm })
 }

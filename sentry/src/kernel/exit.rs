@@ -174,6 +174,7 @@ fn bury(tree: &mut Tree, group: &Arc<ThreadGroup>, after: &mut Aftermath) {
     let (children, parent, pgid, sid) = {
         let mut state = group.state.lock();
         state.zombie = Some(state.exiting.unwrap_or(leader_status));
+        group.news.store(true, Ordering::SeqCst);
         state.stop = None;
         (std::mem::take(&mut state.children), state.parent.upgrade(), state.pgid, state.sid)
     };

@@ -25,6 +25,7 @@ pub mod thread_group;
 pub mod timer_set;
 pub mod timers;
 pub mod tsc;
+pub mod vsyscall;
 pub mod wait;
 pub mod worker;
 
@@ -38,7 +39,7 @@ use crate::boot::ExitStatus;
 use crate::kernel::clock::Clock;
 use crate::kernel::pids::PidTable;
 use crate::kernel::reactor::Reactor;
-use crate::kernel::sched::{Scheduler, TIME_SLICE};
+use crate::kernel::sched::Scheduler;
 use crate::kernel::task::Task;
 use crate::kernel::timers::{TimerHandle, TimerTarget, Timers};
 use crate::loader::vdso::Vdso;
@@ -134,7 +135,7 @@ struct Tick(std::sync::Weak<Kernel>);
 impl TimerTarget for Tick {
     fn expired(&self) {
         if let Some(kernel) = self.0.upgrade() {
-            kernel.sched.preempt();
+            kernel.sched.preempt(kernel.clock.monotonic());
         }
     }
 }
@@ -156,7 +157,7 @@ impl Kernel {
                 memory,
                 clock,
                 timers: Timers::new(move |deadline| arm.arm(deadline.saturating_sub(offset))),
-                sched: Scheduler::new(workers, reactor.clone(), move || arm_tick(&tick)),
+                sched: Scheduler::new(workers, reactor.clone(), move |after| arm_tick(&tick, after)),
                 reactor,
                 pids: PidTable::new(),
                 syscalls: SyscallTable::new(),
@@ -213,9 +214,9 @@ impl Kernel {
     }
 }
 
-fn arm_tick(kernel: &std::sync::Weak<Kernel>) {
+fn arm_tick(kernel: &std::sync::Weak<Kernel>, after: i64) {
     if let Some(k) = kernel.upgrade() {
-        let handle = k.timers.add(k.clock.monotonic() + TIME_SLICE, Arc::new(Tick(kernel.clone())));
+        let handle = k.timers.add(k.clock.monotonic() + after, Arc::new(Tick(kernel.clone())));
         // The old handle is dropped after the guard: it takes the timers' lock.
         let old = k.tick.lock().replace(handle);
         drop(old);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::kernel::task::{Task, Tid};
 use crate::kernel::thread_group::ThreadGroup;
@@ -103,6 +104,8 @@ impl Tree {
 /// All tasks and thread groups by id. One pid namespace for now.
 pub struct PidTable {
     ids: Mutex<Tree>,
+    /// Whether any process has ever stopped: until then nobody need look for orphaned process groups.
+    pub ever_stopped: AtomicBool,
 }
 
 impl Default for PidTable {
@@ -115,7 +118,7 @@ impl PidTable {
     /// An empty table; the first id is 1.
     #[must_use]
     pub fn new() -> Self {
-        PidTable { ids: Mutex::new(Level::PidTable, Tree::default()) }
+        PidTable { ids: Mutex::new(Level::PidTable, Tree::default()), ever_stopped: AtomicBool::new(false) }
     }
 
     /// Takes the tree lock.

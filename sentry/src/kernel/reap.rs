@@ -1,6 +1,7 @@
 //! Waiting for children: `wait4(2)` and `waitid(2)` (`do_wait` in `kernel/exit.c`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::Errno;
 
@@ -88,7 +89,11 @@ fn event(child: &Arc<ThreadGroup>, wanted: &Wanted) -> Option<(i32, i32, i32)> {
     let found = match state.job_event {
         Some(JobEvent::Stopped(signo)) if wanted.stopped => (code::CLD_STOPPED, signo, signo << 8 | 0x7f),
         Some(JobEvent::Continued) if wanted.continued => (code::CLD_CONTINUED, libc::SIGCONT, 0xffff),
-        _ => return None,
+        None => {
+            child.news.store(false, Ordering::SeqCst);
+            return None;
+        }
+        Some(_) => return None,
     };
     if !wanted.keep {
         state.job_event = None;
@@ -137,9 +142,11 @@ fn hidden_by_tracer(leader: &Arc<Task>, parent: &Arc<ThreadGroup>) -> bool {
 pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Option<Reaped>, Errno> {
     let parent = &cx.task.group;
     let mut tree = cx.kernel().pids.tree();
-    let (children, tracees) = {
+    // With thousands of children each look must cost next to nothing for those without news.
+    let (news, tracees) = {
         let state = parent.state.lock();
-        (state.children.clone(), state.tracees.clone())
+        let news: Vec<_> = state.children.iter().filter(|c| c.news.load(Ordering::SeqCst)).cloned().collect();
+        (news, state.tracees.clone())
     };
     let mut any = false;
     for task in tracees.iter().filter(|t| traced_matches(t, which)) {
@@ -152,11 +159,11 @@ pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Opti
         let uid = task.creds().uid[0];
         return Ok(Some(Reaped { pid: task.tid.0, uid, code, status, raw, usage: Usage::default() }));
     }
-    for child in children.iter().filter(|c| matches(c, which, wanted)) {
-        any = true;
+    for child in news.iter().filter(|c| matches(c, which, wanted)) {
         if let Some(leader) = tree.task(child.tgid)
             && hidden_by_tracer(leader, parent)
         {
+            any = true;
             continue;
         }
         let Some((code, status, raw)) = event(child, wanted) else { continue };
@@ -167,5 +174,8 @@ pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Opti
         drop(dropped);
         return Ok(Some(Reaped { pid: child.tgid.0, uid, code, status, raw, usage }));
     }
+    let child = |n: usize| parent.state.lock().children.get(n).cloned();
+    let any = any || (0..).map_while(child).any(|c| matches(&c, which, wanted));
+    drop(tree);
     if any { Ok(None) } else { Err(Errno::ECHILD) }
 }

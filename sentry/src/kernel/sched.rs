@@ -1,14 +1,15 @@
 //! The run queue and the workers' places.
 //!
 //! A woken task takes its waker's *next* slot: a reply is served by the core that has the request in its cache, as
-//! soon as the waker sleeps. If the waker does not sleep but makes another call, or an idle worker exists and nothing
-//! happened for a while, the task moves to the shared queue, from where idle workers take it. CPU-bound guests are
-//! preempted by a kick only while somebody waits.
+//! soon as the waker sleeps, and inherits the waker's time slice. If the waker goes on for longer than waking another
+//! core would have taken ([`SHARE_AFTER`]), the task moves to the shared queue, from where idle workers take it. A
+//! chain of such hand-overs that used up its slice lets the shared queue go first. CPU-bound guests are preempted by
+//! a kick only while somebody waits.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use platform::Kicker;
 
@@ -22,9 +23,21 @@ thread_local!(static WORKER: Cell<usize> = const { Cell::new(usize::MAX) });
 /// How long a CPU-bound task runs while others wait, nanoseconds.
 pub const TIME_SLICE: i64 = 4_000_000;
 
+/// How long a woken task waits for its waker to sleep before an idle worker may have it, nanoseconds. A fork and its
+/// wait, or a reply and the next request, fit in; waking an idle core costs 10-50 us, and a second stub or a cold
+/// cache more.
+pub const SHARE_AFTER: i64 = 100_000;
+
+/// When the tick looks at a task whose waker stays in guest code, while a worker is idle, nanoseconds.
+const LOOK_AFTER: i64 = 1_000_000;
+
 /// One worker, as others see it.
 pub struct WorkerSlot {
     next: Mutex<Option<Arc<Task>>>,
+    /// Since when there is a next task, 0 for none. Changes under `next`.
+    next_since: AtomicI64,
+    /// When the time slice began that the running task has, or inherited.
+    slice: AtomicI64,
     kicker: Mutex<Option<Arc<dyn Kicker>>>,
     in_guest: AtomicBool,
     /// How often guest code was left here.
@@ -35,7 +48,6 @@ pub struct WorkerSlot {
 struct Shared {
     queue: VecDeque<Arc<Task>>,
     idle: usize,
-    stopped: bool,
 }
 
 /// The scheduler: workers' slots, the shared queue, idle count.
@@ -49,23 +61,27 @@ pub struct Scheduler {
     pub barriers: WaitQueue,
     barrier_count: AtomicUsize,
     reactor: Arc<Reactor>,
-    tick: Box<dyn Fn() + Send + Sync>,
+    tick: Box<dyn Fn(i64) + Send + Sync>,
     tick_armed: AtomicBool,
     paused: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Scheduler {
-    /// A scheduler for `workers` workers. `tick` arms a one-shot timer that calls [`Scheduler::preempt`].
-    pub fn new(workers: usize, reactor: Arc<Reactor>, tick: impl Fn() + Send + Sync + 'static) -> Self {
+    /// A scheduler for `workers` workers. `tick` arms a one-shot timer that calls [`Scheduler::preempt`]
+    /// after that many nanoseconds.
+    pub fn new(workers: usize, reactor: Arc<Reactor>, tick: impl Fn(i64) + Send + Sync + 'static) -> Self {
         let slot = || WorkerSlot {
             next: Mutex::new(Level::Leaf, None),
+            next_since: AtomicI64::new(0),
+            slice: AtomicI64::new(0),
             kicker: Mutex::new(Level::Leaf, None),
             in_guest: AtomicBool::new(false),
             exits: AtomicU64::new(0),
             resched: AtomicBool::new(false),
         };
         Scheduler {
-            shared: Mutex::new(Level::RunQueue, Shared { queue: VecDeque::new(), idle: 0, stopped: false }),
+            shared: Mutex::new(Level::RunQueue, Shared { queue: VecDeque::new(), idle: 0 }),
             waiting: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             workers: (0..workers).map(|_| slot()).collect(),
@@ -75,6 +91,7 @@ impl Scheduler {
             tick: Box::new(tick),
             tick_armed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -91,7 +108,12 @@ impl Scheduler {
     /// Queues a task whose state has just become `Queued`.
     pub fn enqueue(&self, task: Arc<Task>) {
         let displaced = match self.workers.get(WORKER.get()) {
-            Some(own) => own.next.lock().replace(task),
+            Some(own) => {
+                let now = task.kernel.clock.monotonic();
+                let mut next = own.next.lock();
+                own.next_since.store(now, Ordering::SeqCst);
+                next.replace(task)
+            }
             None => Some(task),
         };
         match displaced {
@@ -102,6 +124,14 @@ impl Scheduler {
 
     /// Queues a task that gave up its time slice, behind all others.
     pub fn enqueue_last(&self, task: Arc<Task>) {
+        self.push_shared(task);
+    }
+
+    /// Queues a running task whose slice is over, behind all others and behind the one it woke.
+    pub(crate) fn enqueue_yielded(&self, index: usize, task: Arc<Task>) {
+        if let Some(next) = self.take_next(index) {
+            self.push_shared(next);
+        }
         self.push_shared(task);
     }
 
@@ -117,13 +147,15 @@ impl Scheduler {
 
     fn arm_tick(&self) {
         if !self.tick_armed.swap(true, Ordering::SeqCst) {
-            (self.tick)();
+            (self.tick)(if self.has_idle() { LOOK_AFTER } else { TIME_SLICE });
         }
     }
 
-    /// Moves our own *next* task to the shared queue, when an idle worker could run it now.
-    pub(crate) fn share_next(&self, index: usize) {
-        if self.idle.load(Ordering::SeqCst) == 0 {
+    /// Moves the *next* task of worker `index` to the shared queue if it has waited for a while and an idle worker
+    /// could run it now.
+    pub(crate) fn share_next(&self, index: usize, now: i64) {
+        let since = self.workers[index].next_since.load(Ordering::SeqCst);
+        if since == 0 || now.saturating_sub(since) < SHARE_AFTER || !self.has_idle() {
             return;
         }
         if let Some(task) = self.take_next(index) {
@@ -132,12 +164,13 @@ impl Scheduler {
     }
 
     fn take_next(&self, index: usize) -> Option<Arc<Task>> {
-        self.workers[index].next.lock().take()
-    }
-
-    /// Whether worker `index` has a task in its next slot.
-    pub(crate) fn has_next(&self, index: usize) -> bool {
-        self.workers[index].next.lock().is_some()
+        let slot = &self.workers[index];
+        if slot.next_since.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut next = slot.next.lock();
+        slot.next_since.store(0, Ordering::SeqCst);
+        next.take()
     }
 
     fn take_shared(&self) -> Option<Arc<Task>> {
@@ -150,28 +183,45 @@ impl Scheduler {
         task
     }
 
-    /// Steals from the other workers' next slots.
-    fn steal(&self, index: usize) -> Option<Arc<Task>> {
-        (0..self.workers.len()).filter(|i| *i != index).find_map(|i| self.take_next(i))
+    /// Steals from another worker's next slot what has waited there for a while.
+    fn steal(&self, index: usize, now: i64) -> Option<Arc<Task>> {
+        let old = |i: &usize| {
+            let since = self.workers[*i].next_since.load(Ordering::SeqCst);
+            *i != index && since != 0 && now.saturating_sub(since) >= SHARE_AFTER
+        };
+        (0..self.workers.len()).filter(old).find_map(|i| self.take_next(i))
     }
 
     /// The next task for worker `index`, without waiting.
-    pub(crate) fn pick(&self, index: usize) -> Option<Arc<Task>> {
-        self.workers[index].resched.store(false, Ordering::SeqCst);
+    pub(crate) fn pick(&self, index: usize, now: i64) -> Option<Arc<Task>> {
+        let slot = &self.workers[index];
+        slot.resched.store(false, Ordering::SeqCst);
         if self.is_paused() {
             return None;
         }
-        self.take_next(index).or_else(|| self.take_shared())
+        let expired = now.saturating_sub(slot.slice.load(Ordering::Relaxed)) >= TIME_SLICE;
+        if expired {
+            slot.slice.store(now, Ordering::Relaxed);
+            if self.waiting.load(Ordering::SeqCst) > 0
+                && let Some(next) = self.take_next(index)
+            {
+                self.push_shared(next);
+            }
+        }
+        self.take_next(index).or_else(|| {
+            slot.slice.store(now, Ordering::Relaxed);
+            self.take_shared()
+        })
     }
 
     /// Announces that worker `index` is about to wait; answers a task if one turned up.
-    pub(crate) fn begin_idle(&self, index: usize) -> Option<Arc<Task>> {
+    pub(crate) fn begin_idle(&self, index: usize, now: i64) -> Option<Arc<Task>> {
         {
             let mut shared = self.shared.lock();
             shared.idle += 1;
             self.idle.store(shared.idle, Ordering::SeqCst);
         }
-        let task = if self.is_paused() { None } else { self.take_shared().or_else(|| self.steal(index)) };
+        let task = if self.is_paused() { None } else { self.take_shared().or_else(|| self.steal(index, now)) };
         if task.is_some() {
             self.end_idle();
         }
@@ -270,31 +320,30 @@ impl Scheduler {
     }
 
     /// The tick: while tasks wait, spreads them over idle workers and takes the CPU from long runners.
-    pub fn preempt(&self) {
+    pub fn preempt(&self, now: i64) {
         self.tick_armed.store(false, Ordering::SeqCst);
         if self.is_paused() {
             return;
         }
-        let mut waiting = self.waiting.load(Ordering::SeqCst) > 0;
+        (0..self.workers.len()).for_each(|index| self.share_next(index, now));
+        let queued = self.waiting.load(Ordering::SeqCst) > 0;
+        let mut waiting = queued;
         for (index, slot) in self.workers.iter().enumerate() {
-            waiting |= self.has_next(index);
-            if slot.next.lock().is_some() {
-                self.share_next(index);
+            let wanted = queued || slot.next_since.load(Ordering::SeqCst) != 0;
+            waiting |= wanted;
+            if wanted && now.saturating_sub(slot.slice.load(Ordering::Relaxed)) >= TIME_SLICE {
+                slot.resched.store(true, Ordering::SeqCst);
+                self.kick(index);
             }
         }
-        if !waiting {
-            return;
+        if waiting {
+            self.arm_tick();
         }
-        for (index, slot) in self.workers.iter().enumerate() {
-            slot.resched.store(true, Ordering::SeqCst);
-            self.kick(index);
-        }
-        self.arm_tick();
     }
 
     /// Ends all workers.
     pub fn stop(&self) {
-        self.shared.lock().stopped = true;
+        self.stopped.store(true, Ordering::SeqCst);
         for index in 0..self.workers.len() {
             self.kick(index);
         }
@@ -306,6 +355,6 @@ impl Scheduler {
 
     /// Whether [`Scheduler::stop`] was called.
     pub fn is_stopped(&self) -> bool {
-        self.shared.lock().stopped
+        self.stopped.load(Ordering::SeqCst)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::Errno;
 
@@ -224,6 +225,9 @@ pub fn is_orphaned(task: &Task) -> bool {
 /// Of the process groups `pgids`, whose members have just lost a parent: those that are orphaned now and have stopped
 /// members get SIGHUP and SIGCONT (setpgid(2), exit(3)).
 pub fn wake_orphans(kernel: &Kernel, pgids: &[i32]) {
+    if !kernel.pids.ever_stopped.load(Ordering::SeqCst) {
+        return;
+    }
     for pgid in pgids {
         let members = kernel.pids.tree().process_group(*pgid);
         let stopped = members.iter().any(|g| g.state.lock().stop_complete);

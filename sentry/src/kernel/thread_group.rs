@@ -120,6 +120,9 @@ pub struct ThreadGroup {
     pub tgid: Tid,
     /// Its state.
     pub state: Mutex<GroupState>,
+    /// Whether its parent may find something to wait for here: a hint that spares a look at every other child. Set
+    /// with `state` held, after what it tells of.
+    pub news: AtomicBool,
     /// Shared pending signals and handlers.
     pub signals: GroupSignals,
     /// Woken when a child changes state.
@@ -154,6 +157,7 @@ impl ThreadGroup {
         Arc::new(ThreadGroup {
             tgid,
             state: Mutex::new(Level::ThreadGroup, state),
+            news: AtomicBool::new(false),
             signals: GroupSignals::new(actions),
             child_queue: WaitQueue::new(),
             exit_queue: WaitQueue::new(),

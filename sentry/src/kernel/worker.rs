@@ -17,6 +17,7 @@ use crate::kernel::seccomp;
 use crate::kernel::signal::{self, Pending};
 use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting, flags};
 use crate::kernel::timers::TimerTarget;
+use crate::kernel::vsyscall;
 use crate::kernel::{Kernel, chaos};
 
 /// What becomes of a task when its worker lets go.
@@ -101,6 +102,23 @@ impl Worker {
         self.run_task(first);
         while let Some(task) = next_task(&self.kernel, self.index) {
             self.run_task(task);
+    fn next_task(&mut self) -> Option<Arc<Task>> {
+        let kernel = self.kernel.clone();
+        loop {
+            if kernel.sched.is_stopped() {
+                return None;
+            }
+            let now = kernel.clock.monotonic();
+            let picked = kernel.sched.pick(self.index, now);
+            if let Some(task) = picked.or_else(|| kernel.sched.begin_idle(self.index, now)) {
+                if kernel.sched.idle_could_work() {
+                    kernel.reactor.wake();
+                }
+                return Some(task);
+            }
+            let wakeup = kernel.reactor.wait();
+            kernel.sched.end_idle();
+            handle(&kernel, wakeup);
         }
     }
 
@@ -131,7 +149,7 @@ impl Worker {
             }
             Outcome::Yield => {
                 task.run.requeue();
-                self.kernel.sched.enqueue_last(task);
+                self.kernel.sched.enqueue_yielded(self.index, task);
             }
             Outcome::Dead => task.run.die(),
         }
@@ -141,7 +159,6 @@ impl Worker {
 /// Serves the current task until it sleeps, yields or dies.
 fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
     let kernel = cx.kernel().clone();
-    let mut entries = 0u32;
     loop {
         cx.task.run.take_notification();
         if cx.own.trace_own.after != After::Nothing {
@@ -165,17 +182,14 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
         if std::mem::take(&mut cx.own.starved) || kernel.sched.should_resched(index) || chaos::yields(cx) {
             return Outcome::Yield;
         }
-        // A waker that makes a second call is not about to sleep: let an idle worker have whom it woke.
-        entries = if kernel.sched.has_next(index) { entries + 1 } else { 0 };
-        if entries > 1 {
-            kernel.sched.share_next(index);
-        }
+        let entered = kernel.clock.monotonic();
+        // A waker that goes on is not about to sleep: let an idle worker have whom it woke.
+        kernel.sched.share_next(index, entered);
         kernel.sched.set_in_guest(index, true);
         if cx.task.run.is_notified() {
             kernel.sched.set_in_guest(index, false);
             continue;
         }
-        let entered = kernel.clock.monotonic();
         let exit = enter_guest(cx);
         kernel.sched.set_in_guest(index, false);
         let spent = kernel.clock.monotonic().saturating_sub(entered).max(0);
@@ -205,6 +219,9 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
     match exit {
         Exit::Syscall => serve_syscall(cx),
         Exit::Fault { addr, access, pkey } => {
+            if access.exec && addr >= vsyscall::PAGE && vsyscall::emulate(cx) {
+                return;
+            }
             let served = match (&cx.own.mm, pkey) {
                 (Some(mm), false) => mm.handle_fault(addr, access),
                 _ => Err(crate::mm::FaultSignal::pkey()),

@@ -44,6 +44,9 @@ impl Mm {
         drop(vmas);
         if lock {
             let _ = self.populate(fresh, Access::WRITE);
+        } else if !fresh.is_empty() && !self.memory.is_tight() {
+            // Who asks for more heap is about to write to it.
+            let _ = self.handle_fault(fresh.start, Access::WRITE);
         }
         addr
     }

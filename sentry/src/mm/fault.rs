@@ -63,16 +63,30 @@ impl Mm {
                 return Err(signal);
             }
         };
-        let ops = self.around(&pmas, (vrange, vma), page);
+        match self.show(&pmas, (vrange, vma), page, &mut stale) {
+            Ok(()) => Ok(()),
+            Err(errno) => self.map_alone(&pmas, (vrange, vma), page, errno),
+        }
+    }
+
+    /// Maps `page` and existing frames around it, and takes away what else is stale.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the host had no room: the space is then empty, and nothing stale is left in it.
+    pub(super) fn show(
+        &self,
+        pmas: &Pmas,
+        (vrange, vma): (AddrRange, &Vma),
+        page: u64,
+        stale: &mut Stale,
+    ) -> Result<(), Errno> {
+        let ops = self.around(pmas, (vrange, vma), page);
         let covered = |r: &AddrRange| ops.iter().any(|op| matches!(op, MapOp::Map { range, .. } if range.covers(r)));
         let applied = self.space.apply(&ops);
         // What was mapped anew just now needs no invalidation.
         stale.ranges.retain(|r| applied.is_err() || !covered(r));
-        self.settle(&mut stale);
-        match applied {
-            Ok(()) => Ok(()),
-            Err(errno) => self.map_alone(&pmas, (vrange, vma), page, errno),
-        }
+        self.settle(stale);
+        applied
     }
 
     /// The host had no room for the batch and emptied the space: try the one page.

@@ -14,6 +14,7 @@ pub mod map;
 pub mod mappable;
 pub mod object;
 pub mod pma;
+mod premap;
 pub mod protect;
 pub mod realise;
 pub mod remap;

@@ -71,6 +71,24 @@ pub struct Pmas {
     pub extents: Extents,
     /// Counts invalidations by mappables: a translation asked for before one is void after it.
     pub invalidations: u64,
+    /// Where stores to shared private pages happened lately, latest last: the next fork copies these at once.
+    pub hot: Vec<AddrRange>,
+    /// What was copied last for a store.
+    pub last_copy: AddrRange,
+}
+
+impl Pmas {
+    /// Most windows that a fork copies at once.
+    const MOST_HOT: usize = 8;
+
+    /// Notes that a store to `range` had to be served after a fork.
+    pub fn note_hot(&mut self, range: AddrRange) {
+        self.hot.retain(|r| r.intersect(&range).is_empty());
+        if self.hot.len() >= Self::MOST_HOT {
+            self.hot.remove(0);
+        }
+        self.hot.push(range);
+    }
 }
 
 /// The memory file offsets of what `gone` held.

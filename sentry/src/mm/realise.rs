@@ -18,9 +18,11 @@ const LAST_WINDOW: u64 = 2 << 20;
 /// The same where the host's pages are populated at once (a VM).
 const LAST_POPULATED: u64 = 512 << 10;
 /// Pages copied around a store to a private page, bytes.
-const COPY_WINDOW: u64 = 16 << 10;
+pub(super) const COPY_WINDOW: u64 = 16 << 10;
 /// The same after a run of such stores, where a fault is dear (a VM).
 const LAST_COPY: u64 = 256 << 10;
+/// The same in stubs, where the pages before were copied just now.
+const LAST_COPY_STUBS: u64 = 128 << 10;
 /// How far around a fault the frames of a file are asked for: in stubs one host mapping costs the same at any length.
 const FILE_WINDOW: u64 = 32 << 20;
 /// The same where each page costs a table entry.
@@ -29,7 +31,7 @@ const FILE_WINDOW_TABLES: u64 = 4 << 20;
 /// What a realisation changed that guests may still see the old way.
 #[derive(Default)]
 pub struct Stale {
-    /// Addresses whose translations show old frames; to be mapped anew or invalidated.
+    /// Addresses whose translations show old frames, or less than there is now; to be mapped anew or invalidated.
     pub ranges: Vec<AddrRange>,
     /// Memory file offsets to let go of after that.
     pub drops: Vec<AddrRange>,
@@ -68,7 +70,10 @@ impl Mm {
                     pmas.map.remove(one);
                     stale.ranges.push(one);
                 }
-                (None, None) => self.fresh(&mut pmas, vmas, (vrange, vma), page, stale)?,
+                (None, None) => {
+                    self.fresh(&mut pmas, vmas, (vrange, vma), page, stale)?;
+                    stale.ranges.push(AddrRange::new(page, page + PAGE_SIZE));
+                }
                 (None, Some(file)) => {
                     let seen = pmas.invalidations;
                     drop(pmas);
@@ -193,6 +198,8 @@ impl Mm {
                 let offset = pma.frame.offset + (part.start - prange.start);
                 if self.memory.is_unique(AddrRange::new(offset, offset + part.len())) {
                     pmas.map.update(part, |_, p| p.cow = false);
+                    pmas.note_hot(window(page, COPY_WINDOW, part));
+                    stale.ranges.push(one);
                     return Ok(());
                 }
             }
@@ -203,10 +210,21 @@ impl Mm {
         // A page of a file that may still change shows those changes until it is stored to itself.
         let changing = !pma.owned && pma.frame.file.kind() != FileKind::Image;
         let size = if changing { PAGE_SIZE } else { self.copy_window(pmas, here, page) };
+        let first = window(page, size, here);
+        // A region that is written from front to back: copy more at once.
+        let in_order = !changing && first.start == pmas.last_copy.end && self.memory.backing() != Backing::Anonymous;
+        let ahead = if in_order { (pmas.last_copy.len() * 2).min(LAST_COPY_STUBS) } else { 0 };
+        let more = AddrRange::new(first.start, first.end.max(first.start + ahead)).intersect(&here);
         let bounds = place_bounds(vmas, vrange, vma);
-        for want in [window(page, size, here), one] {
+        for want in [more, one] {
             match self.copy_pages(pmas, want, bounds, stale) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    pmas.last_copy = want;
+                    if ahead == 0 {
+                        pmas.note_hot(window(page, COPY_WINDOW, want));
+                    }
+                    return Ok(());
+                }
                 Err(Some(Errno::ENOMEM)) if want.len() > PAGE_SIZE => {}
                 Err(Some(e)) => return Err(self.no_memory(e)),
                 // A neighbour of the page may be unreadable.
@@ -294,7 +312,7 @@ fn adopt(
 }
 
 /// Where the private pages of a mapping may go: far enough that it can grow and its neighbours join.
-fn place_bounds(vmas: &Vmas, vrange: AddrRange, vma: &Vma) -> AddrRange {
+pub(super) fn place_bounds(vmas: &Vmas, vrange: AddrRange, vma: &Vma) -> AddrRange {
     let mut bounds = vrange;
     if vma.file.is_some() {
         return bounds;

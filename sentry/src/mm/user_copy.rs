@@ -91,7 +91,11 @@ impl Mm {
             self.settle(&mut stale);
             return Err(Errno::EFAULT);
         };
-        self.settle(&mut stale);
+        if !stale.ranges.is_empty() {
+            // The guest will look where the kernel has written: show it now, with what else is due, not by a fault.
+            // Where there is no room for that, the space is empty, which is right as well.
+            let _ = self.show(&pmas, (vrange, vma), page, &mut stale);
+        }
         let (r, pma) = pmas.map.get(page).ok_or(Errno::EFAULT)?;
         let here = r.intersect(&vrange).intersect(&AddrRange::new(at, range.end));
         let n = usize::try_from(here.len()).unwrap_or(PIECE).min(PIECE);

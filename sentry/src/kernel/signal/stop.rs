@@ -48,6 +48,10 @@ pub fn complete_if_all_stopped(group: &Arc<ThreadGroup>) {
         let Some(signo) = state.stop.filter(|_| all && !state.stop_complete && !state.tasks.is_empty()) else { return };
         state.stop_complete = true;
         state.job_event = Some(JobEvent::Stopped(signo));
+        group.news.store(true, Ordering::SeqCst);
+        if let Some(task) = state.tasks.first() {
+            task.kernel.pids.ever_stopped.store(true, Ordering::SeqCst);
+        }
         signo
     };
     tell_parent(group, code::CLD_STOPPED, signo);
@@ -62,6 +66,7 @@ pub fn continue_group(group: &Arc<ThreadGroup>) {
         }
         let complete = std::mem::take(&mut state.stop_complete);
         state.job_event = complete.then_some(JobEvent::Continued);
+        group.news.store(true, Ordering::SeqCst);
         for task in &state.tasks {
             task.flags.fetch_and(!(flags::STOP | flags::STOPPED), Ordering::SeqCst);
             task.notify();
