@@ -51,6 +51,10 @@ impl Queued {
         HEADER + if self.name.is_empty() { 0 } else { (self.name.len() + 1).next_multiple_of(HEADER) }
     }
 
+    fn cost(&self) -> usize {
+        EVENT_COST + self.name.len()
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let len = self.len();
         let mut out = Vec::with_capacity(len);
@@ -64,6 +68,30 @@ impl Queued {
     }
 }
 
+/// Most bytes of events that wait in all instances together.
+const MAX_BYTES: usize = 16 << 20;
+/// What an event costs, roughly, with its name's allocation.
+const EVENT_COST: usize = 96;
+
+/// What the instances of a kernel use together.
+#[derive(Default)]
+pub struct Usage {
+    instances: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Usage {
+    /// Charges an event; `false` where there are too many.
+    fn take(&self, event: &Queued) -> bool {
+        let more = |n: usize| n.checked_add(event.cost()).filter(|n| *n <= MAX_BYTES);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give(&self, event: &Queued) {
+        self.bytes.fetch_sub(event.cost(), Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// Watches with their masks, by number.
@@ -73,15 +101,20 @@ struct State {
 }
 
 impl State {
-    fn push(&mut self, queued: Queued) {
+    fn push(&mut self, usage: &Usage, queued: Queued) {
         // Twice the same in a row tells nothing new.
         if self.events.back() == Some(&queued) {
             return;
         }
-        if self.events.len() < MAX_QUEUED {
+        if self.events.len() < MAX_QUEUED && usage.take(&queued) {
             self.events.push_back(queued);
-        } else if self.events.len() == MAX_QUEUED {
-            self.events.push_back(Queued { wd: -1, mask: Q_OVERFLOW, cookie: 0, name: Vec::new() });
+            return;
+        }
+        let overflow = Queued { wd: -1, mask: Q_OVERFLOW, cookie: 0, name: Vec::new() };
+        if self.events.back() != Some(&overflow) {
+            // One an instance, whose number is limited: charged all the same, so that the sums agree.
+            usage.bytes.fetch_add(overflow.cost(), Ordering::Relaxed);
+            self.events.push_back(overflow);
         }
     }
 }
@@ -92,7 +125,7 @@ pub struct Inotify {
     state: Mutex<State>,
     queue: WaitQueue,
     watches: Arc<Watches>,
-    instances: Arc<AtomicUsize>,
+    usage: Arc<Usage>,
 }
 
 impl Inotify {
@@ -100,19 +133,15 @@ impl Inotify {
     ///
     /// # Errors
     /// `EMFILE` where there are too many.
-    pub fn open(
-        watches: &Arc<Watches>,
-        instances: &Arc<AtomicUsize>,
-        flags: OpenFlags,
-    ) -> Result<Arc<FileDescription>, Errno> {
+    pub fn open(watches: &Arc<Watches>, usage: &Arc<Usage>, flags: OpenFlags) -> Result<Arc<FileDescription>, Errno> {
         let more = |n: usize| (n < MAX_INSTANCES).then_some(n + 1);
-        instances.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::EMFILE)?;
+        usage.instances.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::EMFILE)?;
         let instance = Arc::new_cyclic(|myself| Inotify {
             myself: myself.clone(),
             state: Mutex::new(Level::Leaf, State::default()),
             queue: WaitQueue::new(),
             watches: watches.clone(),
-            instances: instances.clone(),
+            usage: usage.clone(),
         });
         Ok(FileDescription::anonymous(instance, flags))
     }
@@ -174,7 +203,7 @@ impl Watcher for Inotify {
             return;
         }
         let name = event.name.map(<[u8]>::to_vec).unwrap_or_default();
-        state.push(Queued { wd, mask: event.mask, cookie: event.cookie, name });
+        state.push(&self.usage, Queued { wd, mask: event.mask, cookie: event.cookie, name });
         drop(state);
         if mask & ONESHOT != 0 {
             self.watches.remove(&watch);
@@ -187,7 +216,7 @@ impl Watcher for Inotify {
         let mut state = self.state.lock();
         let watch = state.watches.remove(&wd);
         if watch.is_some() {
-            state.push(Queued { wd, mask: event::IGNORED, cookie: 0, name: Vec::new() });
+            state.push(&self.usage, Queued { wd, mask: event::IGNORED, cookie: 0, name: Vec::new() });
         }
         drop(state);
         drop(watch);
@@ -208,6 +237,7 @@ impl FileOps for Inotify {
                 }
             };
             let Some(next) = next else { break };
+            self.usage.give(&next);
             match dst.put(&next.bytes()) {
                 Ok(n) => done += n,
                 Err(_) if done > 0 => break,
@@ -252,6 +282,7 @@ impl FileOps for Inotify {
 
 impl Drop for Inotify {
     fn drop(&mut self) {
-        self.instances.fetch_sub(1, Ordering::Relaxed);
+        self.state.get_mut().events.iter().for_each(|e| self.usage.give(e));
+        self.usage.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -26,6 +26,8 @@ syscall_table! {
     269 faccessat(dir: FdNum, path: UserStr, mode: u32);
     332 statx(dir: FdNum, path: UserStr, flags: u32, mask: u32, buf: UserAddr);
     439 faccessat2(dir: FdNum, path: UserStr, mode: u32, flags: u32);
+    303 name_to_handle_at(dir: FdNum, path: UserStr, handle: UserAddr, mount: UserAddr, flags: u32) Partial("no file system here has handles: EOPNOTSUPP");
+    304 open_by_handle_at(mount: FdNum, handle: UserAddr, flags: u32) Partial("no file system here has handles: ESTALE");
 }
 
 /// `struct stat` of x86-64 (`arch/x86/include/uapi/asm/stat.h`).
@@ -285,4 +287,36 @@ fn statfs(cx: &mut CurrentTask<'_>, path: UserStr, buf: UserAddr) -> SyscallResu
 fn fstatfs(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr) -> SyscallResult {
     let file = cx.fds()?.get(fd)?;
     put_statfs(cx, &fs_at::Place::File(file), buf)
+}
+
+/// `MAX_HANDLE_SZ`.
+const MAX_HANDLE: u32 = 128;
+
+fn name_to_handle_at(
+    cx: &mut CurrentTask<'_>,
+    dir: FdNum,
+    path: UserStr,
+    handle: UserAddr,
+    _mount: UserAddr,
+    flags: u32,
+) -> SyscallResult {
+    if flags & !(fs_at::AT_SYMLINK_FOLLOW | fs_at::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let caller = Caller::of(cx.task)?;
+    let follow = if flags & fs_at::AT_SYMLINK_FOLLOW != 0 { 0 } else { fs_at::AT_SYMLINK_NOFOLLOW };
+    fs_at::resolve(cx, &caller, dir, path, follow | (flags & fs_at::AT_EMPTY_PATH))?;
+    let size: u32 = cx.mm()?.read_obj(handle)?;
+    Err(if size > MAX_HANDLE { Errno::EINVAL } else { Errno::EOPNOTSUPP })
+}
+
+fn open_by_handle_at(cx: &mut CurrentTask<'_>, mount: FdNum, handle: UserAddr, _flags: u32) -> SyscallResult {
+    if !cx.creds().has_cap(crate::vfs::perm::CAP_DAC_READ_SEARCH) {
+        return Err(Errno::EPERM);
+    }
+    if mount != fs_at::AT_FDCWD {
+        cx.fds()?.get(mount)?;
+    }
+    let size: u32 = cx.mm()?.read_obj(handle)?;
+    Err(if size == 0 || size > MAX_HANDLE { Errno::EINVAL } else { Errno::ESTALE })
 }

@@ -31,7 +31,7 @@ fn inotify_init1(cx: &mut CurrentTask<'_>, flags: u32) -> SyscallResult {
         return Err(Errno::EINVAL);
     }
     let vfs = &cx.kernel().vfs;
-    let file = Inotify::open(&vfs.mounts.watches, &vfs.inotify_instances, flags.difference(OpenFlags::CLOEXEC))?;
+    let file = Inotify::open(&vfs.mounts.watches, &vfs.inotify, flags.difference(OpenFlags::CLOEXEC))?;
     install(cx, file, flags)
 }
 

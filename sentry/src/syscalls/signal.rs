@@ -349,7 +349,12 @@ fn pidfd_send_signal(cx: &mut CurrentTask<'_>, pidfd: FdNum, signo: i32, info: U
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let group = PidFile::group_of(&*cx.fds()?.get(pidfd)?)?;
+    let file = cx.fds()?.get(pidfd)?;
+    // The directory of a process in /proc names it too (pidfd_send_signal(2)).
+    let group = match crate::fs::proc::process_of(&file) {
+        Some(found) => found?,
+        None => PidFile::group_of(&file)?,
+    };
     check_signo(signo)?;
     let info = if info.is_null() {
         user_info(cx, signo, code::SI_USER)

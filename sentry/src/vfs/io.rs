@@ -286,6 +286,7 @@ impl<'a> IoSource<'a> {
 
     /// Consumes `n` bytes that [`IoSource::peek`] has shown.
     pub fn skip(&mut self, n: usize) {
+        self.left = self.left.saturating_sub(n);
         match &mut self.end {
             End::Guest { cursor, .. } => cursor.skip(n),
             End::Read { buf, done } => *done = (*done + n).min(buf.len()),

@@ -29,7 +29,7 @@ mod tests;
 pub mod walk;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use caller::{Caller, now};
 pub use fd_table::{FdNum, FdTable};
@@ -52,8 +52,8 @@ pub struct Vfs {
     pub dentries: DentryCache,
     /// Held over a rename, so that no directory becomes its own ancestor.
     rename: Mutex<()>,
-    /// How many inotify instances there are.
-    pub inotify_instances: Arc<AtomicUsize>,
+    /// What inotify instances use.
+    pub inotify: Arc<crate::fs::inotify::Usage>,
     next_dev: AtomicU32,
     anon: Arc<Mount>,
 }
@@ -67,7 +67,7 @@ impl Default for Vfs {
             mounts,
             dentries: DentryCache::default(),
             rename: Mutex::new(Level::Rename, ()),
-            inotify_instances: Arc::default(),
+            inotify: Arc::default(),
             next_dev: AtomicU32::new(20),
             anon,
         }

@@ -119,6 +119,14 @@ fn self_links(proc: &Proc) -> [(&'static str, Arc<dyn Inode>); 2] {
     [("self", Arc::new(this)), ("thread-self", Arc::new(thread))]
 }
 
+/// The process whose directory in a /proc `file` opens; `None` where it is none.
+#[must_use]
+pub fn process_of(
+    file: &crate::vfs::FileDescription,
+) -> Option<Result<Arc<crate::kernel::thread_group::ThreadGroup>, Errno>> {
+    pid::process_of(file.inode.as_ref()?.as_any())
+}
+
 /// The file system.
 #[must_use]
 pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {

@@ -167,6 +167,14 @@ pub(super) fn directory(proc: &Proc, task: &Arc<Task>, process: bool) -> Arc<dyn
     PseudoDir::passing(&proc.fs, attr, TaskDir { of, process })
 }
 
+/// The process whose directory this is.
+pub(super) fn process_of(
+    inode: &dyn std::any::Any,
+) -> Option<Result<Arc<crate::kernel::thread_group::ThreadGroup>, Errno>> {
+    let dir = inode.downcast_ref::<PseudoDir<TaskDir>>()?.listing();
+    dir.process.then(|| dir.of.task().map(|t| t.group.clone()))
+}
+
 impl TaskDir {
     fn names(&self) -> impl Iterator<Item = (&'static str, FileType)> {
         // Some are only in the process's directory, some only in the threads'.

@@ -294,6 +294,12 @@ impl<L: Listing + 'static> PseudoDir<L> {
         Arc::new(PseudoDir { fs: fs.clone(), attr, cacheable: true, listing })
     }
 
+    /// What makes its entries.
+    #[must_use]
+    pub fn listing(&self) -> &L {
+        &self.listing
+    }
+
     /// One with attributes of its own, which may go at any time.
     #[must_use]
     pub fn passing(fs: &Arc<PseudoFs>, attr: Attr, listing: L) -> Arc<Self> {

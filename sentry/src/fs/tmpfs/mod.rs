@@ -2,7 +2,7 @@
 //! read-only image writable.
 //!
 //! A [`Node`] without a lower inode is an ordinary tmpfs inode. One with a lower inode shows that until it is changed;
-//! then attributes and content are copied up, each when it has to be. `README.md` here tells how names, whiteouts,
+//! then attributes and content are copied up, each when it has to be. `fs/README.md` tells how names, whiteouts,
 //! renames and hard links of lower files work.
 
 mod dir;
@@ -132,6 +132,9 @@ impl TmpFs {
 
     /// Charges one more inode.
     fn charge_node(&self) -> Result<(), Errno> {
+        if self.memory.is_short(NODE_COST) {
+            return Err(Errno::ENOSPC);
+        }
         let max = self.max_nodes();
         let add = |n: u64| (n < max).then_some(n + 1);
         self.nodes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(|_| ()).map_err(|_| Errno::ENOSPC)

@@ -28,6 +28,9 @@ impl XattrOps for Node {
     }
 
     fn set(&self, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
+        if self.fs.memory.is_short(value.len() as u64) {
+            return Err(Errno::ENOSPC);
+        }
         self.keep_by_key();
         self.meta_mut(|m| {
             let exists = m.xattrs.contains_key(name);
