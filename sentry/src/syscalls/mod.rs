@@ -23,6 +23,7 @@ pub mod membarrier;
 pub mod memfd;
 pub mod misc;
 pub mod mm;
+pub mod mq;
 pub mod mount;
 pub mod poll;
 pub mod prctl;
@@ -119,6 +120,7 @@ const FAMILIES: &[&[Syscall]] = &[
     memfd::TABLE,
     misc::TABLE,
     mm::TABLE,
+    mq::TABLE,
     mount::TABLE,
     poll::TABLE,
     prctl::TABLE,
