@@ -1,9 +1,13 @@
-//! System V IPC: shared memory, semaphores and message queues. See `README.md` here.
+//! System V IPC (shared memory, semaphores, message queues) and POSIX message queues. See `README.md` here.
 
 pub mod ids;
+pub mod mq;
 pub mod msg;
 pub mod sem;
 pub mod shm;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::sync::{Level, Mutex};
 
@@ -15,6 +19,8 @@ pub struct Ipc {
     pub sem: Mutex<ids::Ids<sem::Set>>,
     /// Message queues.
     pub msg: Mutex<ids::Ids<msg::Queue>>,
+    /// POSIX message queues by name.
+    pub mq: Mutex<BTreeMap<Vec<u8>, Arc<mq::MessageQueue>>>,
 }
 
 impl Default for Ipc {
@@ -23,6 +29,7 @@ impl Default for Ipc {
             shm: Mutex::new(Level::Ipc, ids::Ids::default()),
             sem: Mutex::new(Level::Ipc, ids::Ids::default()),
             msg: Mutex::new(Level::Ipc, ids::Ids::default()),
+            mq: Mutex::new(Level::Ipc, BTreeMap::new()),
         }
     }
 }

@@ -164,6 +164,12 @@ pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
         let _ = cx.mm()?.write_obj(UserAddr(args.parent_tid), &tid.0);
     }
     let traced = trace_child(cx, args, &child);
+    if !has(flag::THREAD) {
+        let seconds = child.group.limit(resource::CPU);
+        if seconds != u64::MAX {
+            crate::kernel::timer_set::set_cpu_limit(cx.kernel(), &child.group, seconds);
+        }
+    }
     cx.kernel().start_task(&child);
     if let Some(event) = traced {
         ptrace::stop::plan(cx, ptrace::Planned::Event(event, u64::from(tid.0.cast_unsigned())));

@@ -11,6 +11,7 @@ use abi::Errno;
 
 use crate::kernel::Kernel;
 use crate::kernel::clock::ClockRef;
+use crate::kernel::limits::resource;
 use crate::kernel::signal::info::{SigInfo, code};
 use crate::kernel::signal::{send_to_group, send_to_task};
 use crate::kernel::task::Task;
@@ -34,6 +35,31 @@ pub enum Notify {
     Thread(Weak<Task>, i32, u64),
     /// An interval timer's signal: SI_KERNEL.
     Interval(i32),
+    /// RLIMIT_CPU.
+    CpuLimit,
+}
+
+/// The interval timer behind RLIMIT_CPU, which `setitimer(2)` cannot name.
+const CPU_LIMIT: i32 = 3;
+
+/// The process has used the CPU time that RLIMIT_CPU allows, or another second of it (`check_process_timers`).
+fn over_cpu_limit(group: &Arc<ThreadGroup>) {
+    let Some(limit) = group.limits.lock().get(resource::CPU) else { return };
+    let used = u64::try_from(process_time(group).0).unwrap_or(0);
+    if used >= limit.hard.saturating_mul(1_000_000_000) {
+        return crate::kernel::exit::kill_group(group, libc::SIGKILL);
+    }
+    // A standard signal is not refused.
+    let _ = send_to_group(group, SigInfo::kernel(libc::SIGXCPU));
+}
+
+/// RLIMIT_CPU of `group` is `seconds` now (`u64::MAX` for none).
+pub fn set_cpu_limit(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, seconds: u64) {
+    // A limit of 0 means 1 second, as in Linux.
+    let value = i64::try_from(seconds.max(1)).ok().and_then(|s| s.checked_mul(1_000_000_000)).unwrap_or(0);
+    let setting = Setting { value, interval: if value == 0 { 0 } else { 1_000_000_000 } };
+    // Interval timers always exist.
+    let _ = group.timers.set(kernel, group, TimerId::Interval(CPU_LIMIT), setting, true);
 }
 
 struct Timer {
@@ -273,6 +299,7 @@ impl Timer {
         match which {
             1 => Timer::new(ClockRef::OwnUserTime, Notify::Interval(libc::SIGVTALRM)),
             2 => Timer::new(ClockRef::OwnProcess, Notify::Interval(libc::SIGPROF)),
+            CPU_LIMIT => Timer::new(ClockRef::OwnProcess, Notify::CpuLimit),
             _ => Timer::new(ClockRef::System(libc::CLOCK_MONOTONIC), Notify::Interval(libc::SIGALRM)),
         }
     }
@@ -294,6 +321,9 @@ impl Timer {
 impl Notify {
     fn send(&self, group: &Arc<ThreadGroup>, id: TimerId, overrun: i32) {
         let TimerId::Posix(number) = id else {
+            if let Notify::CpuLimit = self {
+                over_cpu_limit(group);
+            }
             if let Notify::Interval(signo) = self {
                 let _ = send_to_group(group, SigInfo::kernel(*signo));
             }
@@ -301,7 +331,7 @@ impl Notify {
         };
         // Full queues lose expiries, as in Linux.
         match self {
-            Notify::None | Notify::Interval(_) => {}
+            Notify::None | Notify::Interval(_) | Notify::CpuLimit => {}
             Notify::Process(signo, value) => {
                 if !merge_overrun(group, None, *signo, number, overrun) {
                     let _ = send_to_group(group, SigInfo::timer(*signo, number, overrun, *value));

@@ -24,6 +24,7 @@ pub mod memfd;
 pub mod mempolicy;
 pub mod misc;
 pub mod mm;
+pub mod mq;
 pub mod mount;
 pub mod poll;
 pub mod prctl;
@@ -121,6 +122,7 @@ const FAMILIES: &[&[Syscall]] = &[
     mempolicy::TABLE,
     misc::TABLE,
     mm::TABLE,
+    mq::TABLE,
     mount::TABLE,
     poll::TABLE,
     prctl::TABLE,

@@ -13,7 +13,7 @@ syscall_table! {
     97 getrlimit(resource: u32, limit: UserAddr);
     140 getpriority(which: i32, who: i32);
     141 setpriority(which: i32, who: i32, prio: i32) Partial("kept and shown; all tasks run alike");
-    160 setrlimit(resource: u32, limit: UserAddr) Partial("RLIMIT_CPU, RLIMIT_RSS, RLIMIT_RTTIME are kept and shown only");
+    160 setrlimit(resource: u32, limit: UserAddr) Partial("RLIMIT_RSS, RLIMIT_RTTIME are kept and shown only");
     251 ioprio_set(which: i32, who: i32, prio: i32) Partial("kept and shown");
     252 ioprio_get(which: i32, who: i32);
     302 prlimit64(pid: i32, resource: u32, new: UserAddr, old: UserAddr) Partial("as setrlimit");
@@ -44,6 +44,9 @@ fn set(cx: &CurrentTask<'_>, task: &Task, which: u32, new: Limit) -> Result<Limi
         limits.set(which, new);
         (old, *limits)
     };
+    if which == resource::CPU {
+        crate::kernel::timer_set::set_cpu_limit(cx.kernel(), &task.group, new.soft);
+    }
     if let Some(mm) = task.mm() {
         mm.set_limits(all.for_memory(&task.creds()));
     }
