@@ -152,9 +152,8 @@ impl FileOps for QueueFile {
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let text = {
             let state = self.0.state.lock();
-            let (signo, pid) = state.notify.as_ref().map_or((0, 0), |r| {
-                (r.signal.0, r.group.upgrade().map_or(0, |g| g.tgid.0))
-            });
+            let (signo, pid) =
+                state.notify.as_ref().map_or((0, 0), |r| (r.signal.0, r.group.upgrade().map_or(0, |g| g.tgid.0)));
             let bytes = state.bytes;
             format!("QSIZE:{bytes:<10} NOTIFY:0     SIGNO:{signo:<5} NOTIFY_PID:{pid:<6}\n")
         };

@@ -17,8 +17,7 @@ use crate::kernel::seccomp;
 use crate::kernel::signal::{self, Pending};
 use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting, flags};
 use crate::kernel::timers::TimerTarget;
-use crate::kernel::vsyscall;
-use crate::kernel::{Kernel, chaos};
+use crate::kernel::{Kernel, chaos, vsyscall};
 
 /// What becomes of a task when its worker lets go.
 enum Outcome {
@@ -85,7 +84,8 @@ fn next_task(kernel: &Arc<Kernel>, index: usize) -> Option<Arc<Task>> {
         if kernel.sched.is_stopped() {
             return None;
         }
-        if let Some(task) = kernel.sched.pick(index).or_else(|| kernel.sched.begin_idle(index)) {
+        let now = kernel.clock.monotonic();
+        if let Some(task) = kernel.sched.pick(index, now).or_else(|| kernel.sched.begin_idle(index, now)) {
             if kernel.sched.idle_could_work() {
                 kernel.reactor.wake();
             }
@@ -102,23 +102,6 @@ impl Worker {
         self.run_task(first);
         while let Some(task) = next_task(&self.kernel, self.index) {
             self.run_task(task);
-    fn next_task(&mut self) -> Option<Arc<Task>> {
-        let kernel = self.kernel.clone();
-        loop {
-            if kernel.sched.is_stopped() {
-                return None;
-            }
-            let now = kernel.clock.monotonic();
-            let picked = kernel.sched.pick(self.index, now);
-            if let Some(task) = picked.or_else(|| kernel.sched.begin_idle(self.index, now)) {
-                if kernel.sched.idle_could_work() {
-                    kernel.reactor.wake();
-                }
-                return Some(task);
-            }
-            let wakeup = kernel.reactor.wait();
-            kernel.sched.end_idle();
-            handle(&kernel, wakeup);
         }
     }
 

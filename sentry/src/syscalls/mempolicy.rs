@@ -52,7 +52,7 @@ fn read_nodes(cx: &CurrentTask<'_>, at: UserAddr, max: u64) -> Result<u64, Errno
     cx.mm()?.read_bytes(at, &mut raw)?;
     let word = |chunk: &[u8]| chunk.try_into().map_or(0, u64::from_le_bytes);
     let mut all: Vec<u64> = raw.chunks_exact(8).map(word).collect();
-    if bits % 64 != 0
+    if !bits.is_multiple_of(64)
         && let Some(last) = all.last_mut()
     {
         *last &= (1 << (bits % 64)) - 1;
