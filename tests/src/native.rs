@@ -33,8 +33,8 @@ pub const HOSTNAME: &str = "nanovisor";
 /// What `nanovisor do` gives a program as its environment.
 pub const ENVIRONMENT: [(&str, &str); 3] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("HOME", "/root"),
     ("HOSTNAME", HOSTNAME),
+    ("HOME", "/root"),
 ];
 
 /// Runs `command` in `root`, natively.
