@@ -198,7 +198,7 @@ fn over_the_memory_limit_the_guest_is_killed_inside_and_the_log_says_so() {
         let output = output_in_time(command.args(["--", "/bin/sh", "-c", script]));
         assert_eq!(output.status.code(), Some(137), "{platform}");
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(told.contains("out of memory") && told.contains("32 MiB"), "{told}");
+        assert!(told.contains("out of memory") && told.contains("its limit of 32768 kB"), "{told}");
     });
 }
 

@@ -152,7 +152,8 @@ fn the_limit_is_felt_by_the_toucher() {
     while store(&mm, a + touched * 4096, 1).is_ok() {
         touched += 1;
     }
-    assert_eq!(touched, 256);
+    // All but the kernel's reserve and what the tables for it cost.
+    assert!((224..=256 - memory.reserve_size() / 4096).contains(&touched), "{touched}");
     assert!(mm.take_oom());
     mm.munmap(a, 8 << 20).unwrap();
     assert_eq!(memory.used(), 0);
