@@ -4,15 +4,20 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hostsys::SeqPacket;
-use sentry::boot::{Control, ControlSource};
+use sentry::boot::{Control, ControlSource, Event, Reply, Request, Target, Token};
 
 use crate::control::wire::Message;
+
+/// The one container of `nanovisor do`.
+pub const CONTAINER_ID: &str = "do";
+/// Its first process.
+const INIT: i32 = 1;
+/// The token of a pause, the only request whose answer is told; the others have 0.
+const PAUSE: Token = 1;
 
 /// The control socket after boot.
 pub struct Requests {
     socket: Arc<SeqPacket>,
-    /// A pause was handed out and not yet answered. The sentry comes back for the next request when it has acted.
-    pausing: bool,
     closed: bool,
 }
 
@@ -20,21 +25,20 @@ impl Requests {
     /// Requests that arrive on `socket`.
     #[must_use]
     pub fn new(socket: Arc<SeqPacket>) -> Self {
-        Requests { socket, pausing: false, closed: false }
+        Requests { socket, closed: false }
     }
+}
 
-    fn control(&mut self, message: &Message) -> Option<Control> {
-        Some(match *message {
-            Message::Signal(signal) => Control::Signal(signal),
-            Message::WindowSize { rows, cols } => Control::WindowSize { rows, cols },
-            Message::Pause => {
-                self.pausing = true;
-                Control::Pause
-            }
-            Message::Resume => Control::Resume,
-            _ => return None,
-        })
-    }
+fn request(message: &Message) -> Option<Request> {
+    let id = CONTAINER_ID.to_owned();
+    let control = match *message {
+        Message::Signal(signo) => Control::Signal { id, target: Target::Init, signo },
+        Message::WindowSize { rows, cols } => Control::WindowSize { id, pid: INIT, rows, cols },
+        Message::Pause => return Some(Request { token: PAUSE, control: Control::Pause { id } }),
+        Message::Resume => Control::Resume { id },
+        _ => return None,
+    };
+    Some(Request { token: 0, control })
 }
 
 impl ControlSource for Requests {
@@ -42,28 +46,37 @@ impl ControlSource for Requests {
         self.socket.fd()
     }
 
-    fn next(&mut self) -> Option<Control> {
-        if std::mem::take(&mut self.pausing) {
-            let _ = self.socket.send(&Message::Paused.encode(), &[]);
-        }
+    fn next(&mut self) -> Option<Request> {
         while !self.closed {
             match self.socket.try_receive() {
                 Ok(None) => return None,
                 Ok(Some(message)) if !message.is_eof() => {
                     let Some(message) = Message::decode(&message.bytes) else { continue };
-                    if let Some(control) = self.control(&message) {
-                        return Some(control);
+                    if let Some(request) = request(&message) {
+                        return Some(request);
                     }
                 }
                 _ => {
                     // The command line is gone: nobody will take the exit status.
                     self.closed = true;
-                    return Some(Control::Signal(libc::SIGKILL));
+                    return Some(Request { token: 0, control: Control::Shutdown });
                 }
             }
         }
         None
     }
+
+    fn reply(&mut self, token: Token, reply: Reply) {
+        if token == PAUSE {
+            let _ = self.socket.send(&Message::Paused.encode(), &[]);
+        }
+        if let Err((errno, sentence)) = reply {
+            log::debug!("a request was refused: {sentence} ({errno})");
+        }
+    }
+
+    /// The end of the program is told by the end of the sandbox.
+    fn event(&mut self, _: Event) {}
 }
 
 #[cfg(test)]
@@ -74,19 +87,21 @@ mod tests {
     fn requests_come_in_order_and_a_pause_is_answered() {
         let (ours, theirs) = SeqPacket::pair().unwrap();
         let mut requests = Requests::new(Arc::new(theirs));
-        assert_eq!(requests.next(), None);
+        assert!(requests.next().is_none());
         for message in [Message::Signal(15), Message::Pause, Message::Resume] {
             ours.send(&message.encode(), &[]).unwrap();
         }
         ours.send(b"rubbish", &[]).unwrap();
-        assert_eq!(requests.next(), Some(Control::Signal(15)));
-        assert_eq!(requests.next(), Some(Control::Pause));
+        assert!(matches!(requests.next().unwrap().control, Control::Signal { signo: 15, target: Target::Init, .. }));
+        let pause = requests.next().unwrap();
+        assert!(matches!(pause.control, Control::Pause { .. }));
         assert!(ours.try_receive().unwrap().is_none());
-        assert_eq!(requests.next(), Some(Control::Resume));
+        requests.reply(pause.token, Ok(sentry::boot::Answer::Done));
+        assert!(matches!(requests.next().unwrap().control, Control::Resume { .. }));
         assert_eq!(Message::decode(&ours.receive().unwrap().bytes), Some(Message::Paused));
-        assert_eq!(requests.next(), None);
+        assert!(requests.next().is_none());
         drop(ours);
-        assert_eq!(requests.next(), Some(Control::Signal(libc::SIGKILL)));
-        assert_eq!(requests.next(), None);
+        assert!(matches!(requests.next().unwrap().control, Control::Shutdown));
+        assert!(requests.next().is_none());
     }
 }

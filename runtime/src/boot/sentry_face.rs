@@ -8,9 +8,10 @@ use abi::Errno;
 use hostsys::SeqPacket;
 use memory::MemoryFile;
 use platform::Platform;
-use sentry::boot::{Config, ExitStatus, Stdio};
+use sentry::boot::spec::Root;
+use sentry::boot::{Config, ContainerSpec, ExitStatus, ProcessSpec, Stdio, User};
 
-use super::requests::Requests;
+use super::requests::{CONTAINER_ID, Requests};
 use super::take::Taken;
 use crate::control::wire::Message;
 use crate::failure::{Failure, Result, Status};
@@ -57,18 +58,17 @@ fn sentry_config(
     let config = taken.config;
     let seal = seal(platform.clone(), &config);
     let file = |f: crate::sandbox::config::GeneratedFile| (f.path.into_bytes(), 0o644, f.contents.into_bytes());
+    let mut process = ProcessSpec::new(config.args, config.env, User::Named(config.user), stdio);
+    process.cwd = config.cwd.into_bytes();
+    let mut container = ContainerSpec::new(CONTAINER_ID, Root::Image(image), process);
+    container.hostname = config.hostname.into_bytes();
+    container.files = config.files.into_iter().map(file).collect();
     Ok(Config {
         platform,
         memory,
-        image,
-        stdio,
-        args: config.args,
-        env: config.env,
-        cwd: config.cwd.into_bytes(),
-        user: config.user,
-        hostname: config.hostname.into_bytes(),
-        files: config.files.into_iter().map(file).collect(),
         options: sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) },
+        container,
+        start: true,
         control: Some(Box::new(Requests::new(control.clone()))),
         seal,
     })

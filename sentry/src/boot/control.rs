@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::boot::{Control, ControlSource};
+use abi::Errno;
+
+use crate::boot::{Answer, Control, ControlSource, Reply};
 use crate::kernel::Kernel;
 use crate::kernel::reactor::HostWatch;
 use crate::kernel::signal::{self, SigInfo};
@@ -51,21 +53,25 @@ impl Server {
             // One request at a time, outside the lock: serving it takes others.
             let request = self.source.lock().next();
             let (Some(request), Some(kernel)) = (request, self.kernel.upgrade()) else { return };
-            serve(&kernel, request);
+            let reply = serve(&kernel, request.control);
+            self.source.lock().reply(request.token, reply);
         }
     }
 }
 
-fn serve(kernel: &Arc<Kernel>, request: Control) {
-    match request {
-        Control::Signal(signo) => {
-            let Some(init) = kernel.pids.group(Tid(1)) else { return };
-            if let Err(e) = signal::send_to_group(&init, SigInfo::new(signo, SI_KERNEL)) {
-                log::warn!("signal {signo} from outside could not be delivered: {e}");
-            }
+fn serve(kernel: &Arc<Kernel>, control: Control) -> Reply {
+    match control {
+        Control::Signal { signo, .. } => {
+            let init = kernel.pids.group(Tid(1)).ok_or((Errno::ESRCH, "the process has ended".to_owned()))?;
+            signal::send_to_group(&init, SigInfo::new(signo, SI_KERNEL)).map_err(|e| (e, e.text().to_owned()))?;
         }
-        Control::WindowSize { rows, cols } => kernel.set_window_size(rows, cols),
-        Control::Pause => kernel.sched.pause(),
-        Control::Resume => kernel.sched.resume(),
+        Control::WindowSize { rows, cols, .. } => kernel.set_window_size(rows, cols),
+        Control::Pause { .. } => kernel.sched.pause(),
+        Control::Resume { .. } => kernel.sched.resume(),
+        Control::Shutdown => {
+            kernel.pids.groups().iter().for_each(|group| crate::kernel::exit::kill_group(group, libc::SIGKILL));
+        }
+        _ => return Err((Errno::ENOSYS, "this request is not served yet".to_owned())),
     }
+    Ok(Answer::Done)
 }

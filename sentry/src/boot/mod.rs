@@ -1,10 +1,10 @@
-//! From a configuration to a running first program, and to its exit status.
+//! From a configuration to running containers, and to the exit status of the first.
 
 mod control;
+pub mod request;
+pub mod spec;
 mod start;
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use abi::Errno;
@@ -25,77 +25,26 @@ use crate::vfs::fd_table::NR_OPEN;
 use crate::vfs::path::PathRef;
 use crate::vfs::{Caller, FdTable, FsContext};
 
+pub use request::{Answer, Control, ControlSource, Event, Reply, Request, Target, Token};
+pub use spec::{ContainerSpec, ProcessSpec, Stdio, User};
+
 /// Everything a sandbox starts with. The runtime fills it; nothing is opened by path after this.
 pub struct Config {
     /// Runs guest code.
     pub platform: Arc<dyn Platform>,
     /// Guest memory, limited to what the sandbox may use, attached to the platform.
     pub memory: Arc<MemoryFile>,
-    /// The root file system: a ROFS image.
-    pub image: File,
-    /// What descriptors 0, 1 and 2 are.
-    pub stdio: Stdio,
-    /// Program and arguments; the program is looked up in `PATH` where it has no slash.
-    pub args: Vec<Vec<u8>>,
-    /// Environment, `NAME=value`.
-    pub env: Vec<Vec<u8>>,
-    /// Working directory.
-    pub cwd: Vec<u8>,
-    /// Who runs it: `UID[:GID]` or names of the image's /etc/passwd; root where empty.
-    pub user: String,
-    /// hostname.
-    pub hostname: Vec<u8>,
-    /// Files made in the writable layer before the start (`/etc/hosts`, ...): path, mode, content.
-    pub files: Vec<(Vec<u8>, u32, Vec<u8>)>,
     /// Kernel settings.
     pub options: Options,
-    /// Requests from outside while the sandbox runs (signals, window size); see [`Control`].
+    /// The root container: the sandbox ends after its first process (and after all other containers').
+    pub container: ContainerSpec,
+    /// Its first process runs at once; else it waits for [`Control::Start`].
+    pub start: bool,
+    /// Requests from outside while the sandbox runs; see [`Control`].
     pub control: Option<Box<dyn ControlSource>>,
-    /// Called once, on the main thread, after everything is set up and before the first guest instruction: the place
-    /// for the final seccomp filter. Worker threads are started after it.
+    /// Called once, on the main thread, after the root container is made and before the first guest instruction: the
+    /// place for the final seccomp filter. Worker threads are started after it.
     pub seal: Box<dyn FnOnce() -> std::io::Result<()> + Send>,
-}
-
-/// What the first program's standard streams are.
-pub enum Stdio {
-    /// Host descriptors, passed through.
-    Host([OwnedFd; 3]),
-    /// A pty of the sandbox's own, whose master side is this host descriptor (a socket or terminal in raw mode):
-    /// bytes from it are typed, bytes of the guest appear on it.
-    Console {
-        /// Byte stream to the terminal.
-        fd: OwnedFd,
-        /// Rows and columns.
-        size: (u16, u16),
-        /// Where standard error leads elsewhere.
-        stderr: Option<OwnedFd>,
-    },
-}
-
-/// A request from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Signal for the first process (or the foreground process group of its terminal).
-    Signal(i32),
-    /// The console's new size.
-    WindowSize {
-        /// Rows.
-        rows: u16,
-        /// Columns.
-        cols: u16,
-    },
-    /// Stop all guest execution until [`Control::Resume`].
-    Pause,
-    /// Go on.
-    Resume,
-}
-
-/// Where requests come from: a descriptor the reactor watches, and a way to take what has come.
-pub trait ControlSource: Send {
-    /// The descriptor, non-blocking.
-    fn fd(&self) -> &OwnedFd;
-    /// The next request; `None` where there is none now. A closed peer is `Signal(SIGKILL)`.
-    fn next(&mut self) -> Option<Control>;
 }
 
 /// How a sandbox ended.
@@ -117,13 +66,21 @@ pub enum ExitStatus {
 /// Host failures while setting up; guests' failures are an [`ExitStatus`].
 pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let kernel = Kernel::new(config.platform, config.memory, config.options)?;
-    kernel.uts.lock().hostname.clone_from(&config.hostname);
-    let root = match crate::vfs::boot::build_root(&kernel, config.image, &config.files) {
+    let ContainerSpec { root, files, hostname, process, .. } = config.container;
+    kernel.uts.lock().hostname.clone_from(&hostname);
+    let spec::Root::Image(image) = root else {
+        let text = "this kind of root file system is not served yet".to_owned();
+        return Ok(ExitStatus::NotStarted(Errno::ENODEV, text));
+    };
+    let root = match crate::vfs::boot::build_root(&kernel, image, &files) {
         Ok(root) => root,
         Err(e) => return Ok(ExitStatus::NotStarted(Errno::EUCLEAN, e.to_string())),
     };
-    let (fds, console) = standard_streams(&kernel, &root, config.stdio)?;
-    let start = StartOp { args: config.args, env: config.env, cwd: config.cwd, user: config.user };
+    let (fds, console) = standard_streams(&kernel, &root, process.stdio)?;
+    let User::Named(user) = process.user else {
+        return Ok(ExitStatus::NotStarted(Errno::EINVAL, "user: numbers are not taken yet".to_owned()));
+    };
+    let start = StartOp { args: process.args, env: process.env, cwd: process.cwd, user };
     let init = first_task(&kernel, root, fds, start)?;
     if let Some(console) = &console {
         console.control(&init).map_err(host)?;
