@@ -11,17 +11,19 @@ scripts/qemu-kvm.sh --timeout 300 --self-test
 
 # The test binaries of one crate, static like everything we build.
 test_binaries() {
-    cargo test --locked -p "$1" --no-run --message-format=json 2>/dev/null |
+    cargo test --workspace --exclude nanovisor-tests --locked --no-run --message-format=json 2>/dev/null |
         python3 -c '
-import json, sys
+import json, os, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("reason") == "compiler-artifact" and message["profile"]["test"] and message.get("executable"):
-        print(message["executable"])'
+    if message.get("reason") != "compiler-artifact" or not message["profile"]["test"] or not message.get("executable"):
+        continue
+    if os.path.basename(os.path.dirname(message["manifest_path"])) == sys.argv[1]:
+        print(message["executable"])' "$1"
 }
 
 status=0
-cargo test --locked -p platform-kvm --no-run
+cargo test --workspace --exclude nanovisor-tests --locked --no-run
 mapfile -t binaries < <(test_binaries platform-kvm)
 [[ ${#binaries[@]} -gt 0 ]] || die "found no test binary of platform-kvm"
 

@@ -26,24 +26,42 @@ step() {
 
 lint() { scripts/lint.sh; }
 
+# One set of packages for every build here: another set may switch features of dependencies and so compile them anew.
+crates=(--workspace --exclude nanovisor-tests --locked)
+
 unit() {
     local status=0
-    cargo test --workspace --locked --exclude nanovisor-tests --no-fail-fast || status=$?
+    cargo test "${crates[@]}" --no-fail-fast || status=$?
     # The build that plays a sandbox process under an attacker's control. It is the last: it replaces the other.
-    cargo test -p runtime --locked --features compromised --test walls --test defects --no-fail-fast || status=$?
+    cargo test "${crates[@]}" --features runtime/compromised --test walls --test defects --no-fail-fast || status=$?
     return $status
 }
 
+# The binary that programs run in: with the checks of a debug build, and without waiting for a release build; a soak
+# takes the release. Its path goes to NANOVISOR_BIN.
+binary() {
+    [[ -z "${NANOVISOR_BIN:-}" ]] || return 0
+    if [[ "${NANOVISOR_SOAK:-}" == 1 ]]; then
+        cargo build --release --locked -p runtime
+        export NANOVISOR_BIN="$NANOVISOR"
+    else
+        cargo build "${crates[@]}"
+        export NANOVISOR_BIN="$TARGET_DIR/$TRIPLE/debug/nanovisor"
+    fi
+}
+
 integration() {
-    [[ -n "${NANOVISOR_BIN:-}" ]] || cargo build --release --locked -p runtime
+    binary
     local image rootfs
     image="$(scripts/build-rootfs.sh image)"
     rootfs="$(scripts/build-rootfs.sh dir)"
-    NANOVISOR_BIN="$NANOVISOR" NANOVISOR_IMAGE="$image" NANOVISOR_ROOTFS="$rootfs" \
-        cargo test --locked -p nanovisor-tests --no-fail-fast
+    NANOVISOR_IMAGE="$image" NANOVISOR_ROOTFS="$rootfs" cargo test --locked -p nanovisor-tests --no-fail-fast
 }
 
-emulated() { scripts/test-emulated.sh; }
+emulated() {
+    binary
+    scripts/test-emulated.sh
+}
 
 need_root() {
     [[ $EUID -eq 0 ]] && return

@@ -15,8 +15,6 @@ pub mod process;
 pub mod seqpacket;
 pub mod signals;
 pub mod sigsys;
-#[cfg(feature = "compromised")]
-pub mod trial;
 pub mod tty;
 pub mod userns;
 

@@ -1,6 +1,6 @@
 //! Playing the attacker.
 
-use hostsys::trial::ATTEMPTS;
+use ::trial::ATTEMPTS;
 
 /// Defects that a sentry may have, to see how each ends. Played like attempts, after the filter is up.
 const DEFECTS: [(&str, fn()); 4] = [
@@ -22,7 +22,7 @@ pub fn play(name: &str, victim: u32) -> Result<(), String> {
         let all: Vec<&str> = ATTEMPTS.iter().map(|(n, _)| *n).collect();
         return Err(format!("no attempt {name}; there are {}", all.join(", ")));
     };
-    hostsys::trial::aim_at(victim);
+    ::trial::aim_at(victim);
     attempt().map_err(|e| format!("attempt {name}: failed: {e}"))?;
     eprintln!("attempt {name}: succeeded");
     Ok(())

@@ -1,4 +1,7 @@
 //! What an attacker in the sandbox process would try: raw system calls, for the test that proves the walls.
+//!
+//! A crate of its own, so that the build with it compiles nothing else anew.
+#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::io;
@@ -104,7 +107,7 @@ fn exec() -> io::Result<()> {
 
 fn fork() -> io::Result<()> {
     match call(libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0])? {
-        0 => crate::process::exit_now(0),
+        0 => hostsys::process::exit_now(0),
         _ => Ok(()),
     }
 }
