@@ -57,6 +57,38 @@ pub fn clear() -> Result<()> {
     check("capset", unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) }).map(|_| ())
 }
 
+/// Gives up every capability that is not in `keep` (a bit per capability), for good: an exec by root gives `keep` again
+/// and nothing else.
+///
+/// # Errors
+/// What `prctl` and `capset` say: `EPERM` without CAP_SETPCAP.
+pub fn keep_only(keep: u64) -> Result<()> {
+    for cap in (0..64).filter(|cap| keep & (1 << cap) == 0) {
+        // SAFETY: no pointers.
+        let rc = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, cap as libc::c_ulong, 0, 0, 0) };
+        if rc != 0 {
+            if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
+                break; // Past the last capability this kernel knows.
+            }
+            return Err(Error::last("prctl(PR_CAPBSET_DROP)"));
+        }
+    }
+    let held = get()?;
+    let part = |i: usize| {
+        let keep = (keep >> (32 * i)) as u32;
+        let permitted = held[i].permitted & keep;
+        Data { effective: permitted, permitted, inheritable: 0 }
+    };
+    let header = Header { version: CAPABILITY_VERSION, pid: 0 };
+    let data = [part(0), part(1)];
+    // SAFETY: version 3 takes a header and two data elements.
+    check("capset", unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
+    // SAFETY: no pointers.
+    let ambient =
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0, 0, 0) };
+    check("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", i64::from(ambient)).map(|_| ())
+}
+
 /// The capabilities held: union of the permitted, effective and inheritable sets (a bit per capability).
 ///
 /// # Errors

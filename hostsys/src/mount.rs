@@ -1,5 +1,6 @@
 //! An empty root.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -56,6 +57,67 @@ fn empty_tmpfs() -> Result<OwnedFd> {
     // SAFETY: no pointers; a non-negative answer is a fresh descriptor.
     unsafe {
         let fd = check("fsmount", libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, EMPTY_ROOT_ATTRS))?;
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// `OPEN_TREE_CLONE` and `AT_RECURSIVE`, of `linux/mount.h` and `linux/fcntl.h`.
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const AT_RECURSIVE: libc::c_uint = 0x8000;
+/// `MOUNT_ATTR_RDONLY`, `MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV`.
+const ATTR_RDONLY: u64 = 1;
+const ATTR_GUARDED: u64 = 2 | 4;
+
+/// A private copy of the mounts at and below `path`, attached nowhere: what the descriptor reaches, and nothing above
+/// it. Set-id bits and devices mean nothing in it.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; what `open_tree` and `mount_setattr` say.
+pub fn clone_tree(path: &CStr, readonly: bool) -> Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC.cast_unsigned();
+    // SAFETY: the path ends in NUL; a non-negative answer is a fresh descriptor.
+    let tree = unsafe {
+        let fd = check("open_tree", libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags))?;
+        OwnedFd::from_raw_fd(fd as i32)
+    };
+    let attr_set = ATTR_GUARDED | if readonly { ATTR_RDONLY } else { 0 };
+    let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let at = libc::AT_EMPTY_PATH.cast_unsigned() | AT_RECURSIVE;
+    // SAFETY: the structure is valid for the length given.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            at,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check("mount_setattr", rc)?;
+    Ok(tree)
+}
+
+/// A procfs of this process's pid namespace, attached nowhere, which shows processes alone.
+///
+/// # Errors
+/// What `fsopen`, `fsconfig` and `fsmount` say.
+pub fn private_proc() -> Result<OwnedFd> {
+    // SAFETY: the string is a constant; a non-negative answer is a fresh descriptor.
+    let context = unsafe {
+        let fd = check("fsopen(proc)", libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), 1))?;
+        OwnedFd::from_raw_fd(fd as i32)
+    };
+    let configure = |cmd: u32, key: *const libc::c_char, value: *const libc::c_char| {
+        // SAFETY: strings are constants or null, as the commands want.
+        let rc = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), cmd, key, value, 0) };
+        check("fsconfig(proc)", rc)
+    };
+    configure(SET_STRING, c"subset".as_ptr(), c"pid".as_ptr())?;
+    configure(CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+    // SAFETY: no pointers; a non-negative answer is a fresh descriptor.
+    unsafe {
+        let fd = check("fsmount(proc)", libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 2 | 4 | 8))?;
         Ok(OwnedFd::from_raw_fd(fd as i32))
     }
 }

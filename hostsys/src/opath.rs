@@ -67,6 +67,19 @@ impl Magic {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(c"/proc/self/fd", flags, Mode::empty())
             .map_err(|e| Error::new("open /proc/self/fd", e))?;
+        Self::checked(dir)
+    }
+
+    /// The door in `dir`, an O_PATH descriptor of this process's `/proc/self/fd`, wherever its procfs is mounted; it
+    /// becomes the working directory, so that paths need no `/proc` in the root.
+    ///
+    /// # Errors
+    /// `ENOTSUP` where it is not procfs; what `fchdir` says.
+    pub fn in_dir(dir: OwnedFd) -> Result<Self> {
+        Self::checked(dir)?.enter()
+    }
+
+    fn checked(dir: OwnedFd) -> Result<Self> {
         let fs = fstatfs(&dir).map_err(|e| Error::new("fstatfs (/proc/self/fd)", e))?;
         if fs.filesystem_type() != PROC_SUPER_MAGIC {
             return Err(Error::new("fstatfs (/proc/self/fd is not procfs)", Errno::ENOTSUP));
