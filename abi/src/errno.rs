@@ -162,6 +162,7 @@ errnos! {
     ERESTARTSYS = 512, "Interrupted system call should be restarted";
     ERESTARTNOINTR = 513, "Interrupted system call is always restarted";
     ERESTARTNOHAND = 514, "Interrupted system call is restarted if no handler runs";
+    EIOCBQUEUED = 529, "iocb queued, will get completion event";
     ERESTART_RESTARTBLOCK = 516, "Interrupted system call is restarted by restart_syscall";
 }
 

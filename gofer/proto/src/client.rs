@@ -119,6 +119,14 @@ impl Drop for Ticket {
 }
 
 impl Client {
+    /// [`Client::connect`] over a descriptor that is one end of such a socket.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_fd(fd: OwnedFd) -> Result<Arc<Self>, Fault> {
+        Self::connect(SeqPacket::from_fd(fd))
+    }
+
     /// Says hello over `socket` and waits for the answer.
     ///
     /// # Errors

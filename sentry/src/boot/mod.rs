@@ -5,6 +5,7 @@ pub mod request;
 pub mod spec;
 mod start;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use abi::Errno;
@@ -13,6 +14,7 @@ use platform::{ArchState, Platform};
 
 use crate::boot::control::Requests;
 use crate::boot::start::StartOp;
+use crate::fs::gofer::Connection;
 use crate::fs::host::HostFile;
 use crate::fs::tty::console::Console;
 use crate::kernel::creds::Creds;
@@ -26,7 +28,7 @@ use crate::vfs::path::PathRef;
 use crate::vfs::{Caller, FdTable, FsContext};
 
 pub use request::{Answer, Control, ControlSource, Event, Reply, Request, Target, Token};
-pub use spec::{ContainerSpec, ProcessSpec, Stdio, User};
+pub use spec::{ContainerSpec, MountKind, MountSpec, ProcessSpec, Stdio, User};
 
 /// Everything a sandbox starts with. The runtime fills it; nothing is opened by path after this.
 pub struct Config {
@@ -66,7 +68,7 @@ pub enum ExitStatus {
 /// Host failures while setting up; guests' failures are an [`ExitStatus`].
 pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let kernel = Kernel::new(config.platform, config.memory, config.options)?;
-    let ContainerSpec { root, files, hostname, process, .. } = config.container;
+    let ContainerSpec { root, files, hostname, process, mounts, gofer, .. } = config.container;
     kernel.uts.lock().hostname.clone_from(&hostname);
     let spec::Root::Image(image) = root else {
         let text = "this kind of root file system is not served yet".to_owned();
@@ -75,6 +77,10 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let root = match crate::vfs::boot::build_root(&kernel, image, &files) {
         Ok(root) => root,
         Err(e) => return Ok(ExitStatus::NotStarted(Errno::EUCLEAN, e.to_string())),
+    };
+    let mut gofer = match mount_host_trees(&kernel, &root, gofer, &mounts) {
+        Ok(gofer) => gofer,
+        Err(text) => return Ok(ExitStatus::NotStarted(Errno::EIO, text)),
     };
     let (fds, console) = standard_streams(&kernel, &root, process.stdio)?;
     let User::Named(user) = process.user else {
@@ -88,15 +94,39 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let requests = config.control.map(|source| Requests::serve(&kernel, source)).transpose()?;
     (config.seal)()?;
     kernel.memory.count_heap();
+    if let Some(gofer) = &mut gofer {
+        gofer.drive(&kernel)?;
+    }
     kernel.start_task(&init);
     drop(init);
     let ran = run_workers(&kernel);
+    drop(gofer);
     if let Some(console) = console {
         kernel::Console::drain(&*console);
     }
     ran?;
     drop(requests);
     Ok(kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned())))
+}
+
+/// Connects to the gofer, where there is one, and mounts its trees.
+fn mount_host_trees(
+    kernel: &Arc<Kernel>,
+    root: &PathRef,
+    socket: Option<OwnedFd>,
+    mounts: &[MountSpec],
+) -> Result<Option<Connection>, String> {
+    let Some(socket) = socket else { return Ok(None) };
+    let gofer = Connection::new(kernel, socket).map_err(|fault| format!("the gofer: {fault}"))?;
+    let caller = Caller::kernel(&kernel.vfs, root.clone());
+    for mount in mounts {
+        if let MountKind::Gofer(tree) = mount.kind {
+            let mounted = gofer.mount(&caller, tree, (&mount.destination, &mount.source, mount.flags));
+            let target = String::from_utf8_lossy(&mount.destination);
+            mounted.map_err(|errno| format!("mounting a host directory on {target}: {}", errno.text()))?;
+        }
+    }
+    Ok(Some(gofer))
 }
 
 fn host(e: Errno) -> std::io::Error {

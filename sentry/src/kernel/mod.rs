@@ -24,6 +24,7 @@ pub mod task;
 pub mod thread_group;
 pub mod timer_set;
 pub mod timers;
+pub mod trip;
 pub mod tsc;
 pub mod vsyscall;
 pub mod wait;

@@ -44,6 +44,8 @@ pub enum Attempt {
     Done(Result<u64, Errno>),
     /// The condition is still false; all progress so far is inside the Op.
     Pending,
+    /// This Op is over, and the call goes on as this: waits in another Op, or leaves the registers as they are.
+    Then(Flow),
 }
 
 /// A decoded system call that may wait. Plain data plus references to kernel objects, so that a checkpoint can save it.
@@ -93,6 +95,7 @@ pub trait Op: Send {
 pub fn start(cx: &mut CurrentTask<'_>, mut op: impl Op + 'static) -> SyscallResult {
     match op.attempt(cx) {
         Attempt::Done(answer) => answer.map(Flow::Return),
+        Attempt::Then(flow) => Ok(flow),
         Attempt::Pending => Ok(Flow::Block(Box::new(op))),
     }
 }
@@ -104,6 +107,7 @@ pub fn start(cx: &mut CurrentTask<'_>, mut op: impl Op + 'static) -> SyscallResu
 pub fn start_boxed(cx: &mut CurrentTask<'_>, mut op: Box<dyn Op>) -> SyscallResult {
     match op.attempt(cx) {
         Attempt::Done(answer) => answer.map(Flow::Return),
+        Attempt::Then(flow) => Ok(flow),
         Attempt::Pending => Ok(Flow::Block(op)),
     }
 }

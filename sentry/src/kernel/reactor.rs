@@ -109,13 +109,22 @@ impl Reactor {
     /// # Errors
     /// `EPERM` for such descriptors; what `epoll_ctl` says otherwise.
     pub fn watch(self: &Arc<Self>, fd: &OwnedFd) -> std::io::Result<HostWatch> {
+        let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI;
+        self.watch_for(fd, all)
+    }
+
+    /// [`Reactor::watch`] for input alone.
+    ///
+    /// # Errors
+    /// As [`Reactor::watch`].
+    pub fn watch_input(self: &Arc<Self>, fd: &OwnedFd) -> std::io::Result<HostWatch> {
+        self.watch_for(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP)
+    }
+
+    fn watch_for(self: &Arc<Self>, fd: &OwnedFd, interest: EpollFlags) -> std::io::Result<HostWatch> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let queue = WaitQueue::new();
-        let interest = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLPRI
-            | EpollFlags::EPOLLET;
+        let interest = interest | EpollFlags::EPOLLET;
         self.hosts.lock().insert(id, queue.clone());
         if let Err(e) = self.epoll.add(fd, EpollEvent::new(interest, id)) {
             self.hosts.lock().remove(&id);

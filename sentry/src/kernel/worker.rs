@@ -290,9 +290,24 @@ impl TimerTarget for Deadline {
 fn retry_waiting(cx: &mut CurrentTask<'_>) {
     let Some(mut waiting) = cx.own.waiting.take() else { return };
     loop {
-        if let Attempt::Done(answer) = waiting.op.attempt(cx) {
-            drop(waiting);
-            return finish(cx, answer);
+        match waiting.op.attempt(cx) {
+            Attempt::Done(answer) => {
+                drop(waiting);
+                return finish(cx, answer);
+            }
+            Attempt::Then(Flow::Return(value)) => {
+                drop(waiting);
+                return finish(cx, Ok(value));
+            }
+            Attempt::Then(Flow::Resume) => {
+                cx.own.syscall_nr = -1;
+                return;
+            }
+            Attempt::Then(Flow::Block(op)) => {
+                waiting = Waiting::new(op);
+                continue;
+            }
+            Attempt::Pending => {}
         }
         if waiting.enlisted {
             if chaos::again(cx) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use abi::{Errno, UserAddr};
 
 use crate::kernel::task::CurrentTask;
+use crate::kernel::trip;
 use crate::syscalls::args::UserStr;
 use crate::vfs::walk::{PATH_MAX, Resolve, Walk};
 use crate::vfs::{Attr, Caller, FdNum, FileDescription, Inode, PathRef, anon};
@@ -25,7 +26,7 @@ pub const AT_NO_AUTOMOUNT: u32 = 0x800;
 /// # Errors
 /// `EFAULT`; `ENAMETOOLONG`.
 pub fn path(cx: &CurrentTask<'_>, at: UserStr) -> Result<Vec<u8>, Errno> {
-    cx.mm()?.read_cstr(at.0, PATH_MAX)
+    trip::text(at.0, || cx.mm()?.read_cstr(at.0, PATH_MAX))
 }
 
 /// The directory that relative paths of a `*at` call start from. An absolute path does not look at `dir`.

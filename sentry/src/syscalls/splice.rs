@@ -236,7 +236,7 @@ impl Op for MoveOp {
     fn interrupted(&mut self, cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         match self.finish(cx, Err(Errno::ERESTARTSYS)) {
             Attempt::Done(answer) => answer,
-            Attempt::Pending => Err(Errno::ERESTARTSYS),
+            Attempt::Pending | Attempt::Then(_) => Err(Errno::ERESTARTSYS),
         }
     }
 

@@ -242,6 +242,14 @@ pub trait DirOps: Send + Sync {
     /// `ENOENT`.
     fn lookup(&self, cx: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
 
+    /// Whether the cached `name` still leads to `inode`, where names change without this kernel.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn revalidate(&self, _cx: &Caller<'_>, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result<bool, Errno> {
+        Ok(true)
+    }
+
     /// Lists entries from cookie `from` (0 is the start) until `emit` answers false. `.` and `..` are the caller's.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ mod tests;
 pub mod walk;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use caller::{Caller, now};
 pub use fd_table::{FdNum, FdTable};
@@ -55,6 +55,8 @@ pub struct Vfs {
     /// What inotify instances use.
     pub inotify: Arc<crate::fs::inotify::Usage>,
     next_dev: AtomicU32,
+    /// Whether some file system's answers come from outside of the sandbox.
+    remote: AtomicBool,
     anon: Arc<Mount>,
 }
 
@@ -69,6 +71,7 @@ impl Default for Vfs {
             rename: Mutex::new(Level::Rename, ()),
             inotify: Arc::default(),
             next_dev: AtomicU32::new(20),
+            remote: AtomicBool::new(false),
             anon,
         }
     }
@@ -94,6 +97,17 @@ impl Vfs {
         let dentry = Dentry::detached(inode, Some(self.anon.root.clone()), &name);
         dentry.set_deleted(true);
         self.anon_path(dentry)
+    }
+
+    /// Notes that calls may need answers from outside.
+    pub fn set_remote(&self) {
+        self.remote.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether calls may need answers from outside.
+    #[must_use]
+    pub fn has_remote(&self) -> bool {
+        self.remote.load(Ordering::Relaxed)
     }
 
     fn anon_path(&self, dentry: Arc<Dentry>) -> PathRef {

@@ -302,7 +302,12 @@ pub fn lookup(caller: &Caller<'_>, dir: &Arc<Dentry>, name: &[u8]) -> Result<Arc
     let find = || -> Result<Arc<dyn Inode>, Errno> { dir.inode().dir().ok_or(Errno::ENOTDIR)?.lookup(caller, name) };
     for _ in 0..8 {
         let version = match dir.cached(name) {
-            Ok(dentry) => return Ok(dentry),
+            // What something is mounted on stays, whatever became of it outside.
+            Ok(dentry) if dentry.is_mountpoint() || still_there(caller, dir, name, &dentry)? => return Ok(dentry),
+            Ok(_) => {
+                dir.removed(name);
+                continue;
+            }
             Err(version) => version,
         };
         if let Some(dentry) = dir.insert(&caller.vfs.dentries, name, find()?, version) {
@@ -311,4 +316,8 @@ pub fn lookup(caller: &Caller<'_>, dir: &Arc<Dentry>, name: &[u8]) -> Result<Arc
     }
     // A directory in constant change: what is found now is as good an answer as any.
     Ok(Dentry::detached(find()?, Some(dir.clone()), name))
+}
+
+fn still_there(caller: &Caller<'_>, dir: &Arc<Dentry>, name: &[u8], child: &Arc<Dentry>) -> Result<bool, Errno> {
+    dir.inode().dir().map_or(Ok(true), |ops| ops.revalidate(caller, name, child.inode()))
 }

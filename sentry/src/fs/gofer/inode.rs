@@ -1,0 +1,237 @@
+//! Files of a served directory.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use abi::Errno;
+use gofer_proto::message::{Entry, Kind, NodeId, OpenMode};
+use gofer_proto::{MAX_XATTR, Reply, Request};
+use nix::sys::stat::FileStat;
+
+use super::donated::Donated;
+use super::file::GoferFile;
+use super::mapping::Mappings;
+use super::{GoferFs, attr};
+use crate::kernel::trip::{self, DirLock};
+use crate::sync::{Level, Mutex};
+use crate::vfs::perm::CAP_FSETID;
+use crate::vfs::{Attr, Caller, DirOps, FileOps, FileType, Inode, InodeKey, OpenFlags, SetAttr, StatFs, XattrOps, now};
+
+/// A file that the gofer holds for us.
+pub struct GoferInode {
+    pub(super) fs: Arc<GoferFs>,
+    node: NodeId,
+    host: (u64, u64),
+    pub(super) kind: FileType,
+    target: Option<Vec<u8>>,
+    attr: Mutex<Attr>,
+    pub(super) lock: Arc<DirLock>,
+    /// For directories: what names led to, to keep link counts right.
+    pub(super) children: Mutex<HashMap<Box<[u8]>, Weak<GoferInode>>>,
+    donated: Mutex<Vec<Weak<Donated>>>,
+    /// The descriptor that came with the file's creation, until it is opened.
+    fresh: Mutex<Option<Arc<Donated>>>,
+    /// Who maps it.
+    pub(super) mappings: Mappings,
+    /// Taken by appending writes, whose offset is the file's end.
+    pub(super) writing: Mutex<()>,
+}
+
+impl GoferInode {
+    pub(super) fn new(fs: &Arc<GoferFs>, entry: &Entry, dev: u64) -> Arc<Self> {
+        let key = InodeKey { dev, ino: entry.attr.ino };
+        Arc::new(GoferInode {
+            fs: fs.clone(),
+            node: entry.id,
+            host: (entry.attr.dev, entry.attr.ino),
+            kind: attr::kind(entry.attr.kind),
+            target: entry.target.clone(),
+            attr: Mutex::new(Level::Leaf, attr::attr(&entry.attr, key)),
+            lock: Arc::default(),
+            children: Mutex::new(Level::Leaf, HashMap::new()),
+            donated: Mutex::new(Level::Leaf, Vec::new()),
+            fresh: Mutex::new(Level::Leaf, None),
+            mappings: Mappings::default(),
+            writing: Mutex::new(Level::File, ()),
+        })
+    }
+
+    /// What the gofer holds it as.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(super) fn host_key(&self) -> (u64, u64) {
+        self.host
+    }
+
+    pub(super) fn is_kind(&self, kind: Kind) -> bool {
+        self.kind == attr::kind(kind)
+    }
+
+    pub(super) fn ask(&self, request: Request) -> Result<Arc<super::Answer>, Errno> {
+        trip::ask(&self.fs, request)
+    }
+
+    /// Takes newer attributes of the host's in.
+    pub(super) fn update(&self, new: &gofer_proto::Attr) {
+        let mut now = self.attr.lock();
+        let shrunk = new.size < now.size;
+        *now = attr::attr(new, now.key);
+        drop(now);
+        if shrunk {
+            self.mappings.invalidate_from(new.size);
+        }
+    }
+
+    /// Takes what `fstat` says in.
+    pub(super) fn note(&self, stat: &FileStat) {
+        attr::refresh(&mut self.attr.lock(), stat);
+    }
+
+    pub(super) fn change_attr(&self, change: impl FnOnce(&mut Attr)) {
+        change(&mut self.attr.lock());
+    }
+
+    /// A donated descriptor that is open already and does for `write`.
+    fn shared_fd(&self, write: bool) -> Option<Arc<Donated>> {
+        let mut donated = self.donated.lock();
+        donated.retain(|d| d.strong_count() > 0);
+        let found: Vec<_> = donated.iter().filter_map(Weak::upgrade).collect();
+        drop(donated);
+        found.into_iter().find(|d| d.writable || !write)
+    }
+
+    /// Remembers a descriptor for others that open the file.
+    pub(super) fn share_fd(
+        self: &Arc<Self>,
+        fd: Arc<std::os::fd::OwnedFd>,
+        writable: bool,
+    ) -> Result<Arc<Donated>, Errno> {
+        let donated = Donated::new(&self.fs, self, fd, writable)?;
+        self.donated.lock().push(Arc::downgrade(&donated));
+        Ok(donated)
+    }
+
+    /// Keeps the descriptor of a file just made until it is opened.
+    pub(super) fn set_fresh(&self, donated: Arc<Donated>) {
+        let old = self.fresh.lock().replace(donated);
+        drop(old);
+    }
+
+    /// A descriptor for reading, or for both.
+    pub(super) fn descriptor(self: &Arc<Self>, write: bool) -> Result<Arc<Donated>, Errno> {
+        if let Some(shared) = self.shared_fd(write) {
+            return Ok(shared);
+        }
+        let mode = if write { OpenMode::ReadWrite } else { OpenMode::Read };
+        let answer = self.ask(Request::Open { node: self.node, mode })?;
+        let Reply::Donated(new) = &answer.reply else { return Err(Errno::EIO) };
+        self.update(new);
+        let fd = answer.fd.clone().ok_or(Errno::EIO)?;
+        self.share_fd(fd, write)
+    }
+
+    pub(super) fn inode_of(inode: &Arc<dyn Inode>) -> Option<&GoferInode> {
+        inode.as_any().downcast_ref()
+    }
+}
+
+impl Drop for GoferInode {
+    fn drop(&mut self) {
+        self.fs.clone().forget(self);
+    }
+}
+
+impl Inode for GoferInode {
+    fn attr(&self) -> Attr {
+        // Whoever has it open changes it without telling us: the host knows.
+        if let Some(stat) = self.shared_fd(false).and_then(|d| d.stat().ok()) {
+            self.note(&stat);
+        }
+        *self.attr.lock()
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        let request = Request::SetAttr { node: self.node, change: attr::change(change) };
+        let answer = self.ask(request)?;
+        if let Reply::Attr(new) = &answer.reply {
+            self.update(new);
+        }
+        if let Some(size) = change.size {
+            self.mappings.invalidate_from(size);
+        }
+        Ok(())
+    }
+
+    fn dir(&self) -> Option<&dyn DirOps> {
+        (self.kind == FileType::Directory).then_some(self as &dyn DirOps)
+    }
+
+    fn xattrs(&self) -> Option<&dyn XattrOps> {
+        Some(self)
+    }
+
+    fn readlink(&self, _cx: &Caller<'_>) -> Result<Vec<u8>, Errno> {
+        self.target.clone().ok_or(Errno::EINVAL)
+    }
+
+    fn open(self: Arc<Self>, cx: &Caller<'_>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        if self.kind != FileType::Regular {
+            return Err(Errno::ENXIO);
+        }
+        let fresh = self.fresh.lock().take();
+        let donated = match fresh {
+            Some(donated) => donated,
+            None => self.descriptor(flags.writable())?,
+        };
+        let strips = !cx.creds.has_cap(CAP_FSETID);
+        Ok(Arc::new(GoferFile::new(self, donated, strips)))
+    }
+
+    fn statfs(&self) -> StatFs {
+        // The answer is what the last one asked for; the next will be told this one's.
+        let (slot, client) = (self.fs.statfs.clone(), self.fs.client.clone());
+        let last = *slot.lock();
+        super::mounts::in_background(&client, Request::StatFs(self.node), move |reply| {
+            if let Reply::StatFs(stat) = reply {
+                *slot.lock() = attr::statfs(&stat);
+            }
+        });
+        last
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl XattrOps for GoferInode {
+    fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let answer = self.ask(Request::GetXattr { node: self.node, name: name.to_vec() })?;
+        if let Reply::Bytes(value) = &answer.reply { Ok(value.clone()) } else { Err(Errno::EIO) }
+    }
+
+    fn list(&self) -> Result<Vec<Vec<u8>>, Errno> {
+        let answer = self.ask(Request::ListXattr(self.node))?;
+        if let Reply::Names(names) = &answer.reply { Ok(names.clone()) } else { Err(Errno::EIO) }
+    }
+
+    fn set(&self, name: &[u8], value: &[u8], flags: i32) -> Result<(), Errno> {
+        if value.len() > MAX_XATTR {
+            return Err(Errno::ENOSPC);
+        }
+        let flags = flags.cast_unsigned();
+        self.ask(Request::SetXattr { node: self.node, name: name.to_vec(), value: value.to_vec(), flags })?;
+        self.change_attr(|a| a.ctime = now());
+        Ok(())
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        self.ask(Request::RemoveXattr { node: self.node, name: name.to_vec() })?;
+        self.change_attr(|a| a.ctime = now());
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! The connection of a sandbox to its gofer, and the served directories in its tree.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+use abi::Errno;
+use gofer_proto::{Client, Fault, Reply, Request, Ticket};
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::{GoferFs, GoferInode, Sharing};
+use crate::boot::spec::GoferTree;
+use crate::kernel::Kernel;
+use crate::kernel::reactor::HostWatch;
+use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
+use crate::sync::{Level, Mutex};
+use crate::vfs::caller::Caller;
+use crate::vfs::mount::{MountFlags, SuperBlock};
+use crate::vfs::path::PathRef;
+use crate::vfs::walk::{Resolve, Walk};
+use crate::vfs::{FileType, Inode, Vfs, change};
+
+/// A sandbox's connection to its gofer.
+pub struct Connection {
+    client: Arc<Client>,
+    /// Host descriptors that the files of one tree may hold.
+    each: usize,
+    /// Keeps the reactor pumping answers.
+    drive: Option<Drive>,
+}
+
+impl Connection {
+    /// Says hello over `socket`. Requests wait until [`Connection::drive`].
+    ///
+    /// # Errors
+    /// There is no gofer at its other end.
+    pub fn new(kernel: &Kernel, socket: OwnedFd) -> Result<Self, Fault> {
+        let client = Client::connect_fd(socket)?;
+        kernel.vfs.set_remote();
+        // Half of our descriptors for files, the rest for everything else.
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        let each = usize::try_from(limit / 2).unwrap_or(usize::MAX) / client.mounts().len().max(1);
+        Ok(Connection { client, each, drive: None })
+    }
+
+    /// The file system of one tree, which may be a single file; read-only where the gofer serves it so. `source` is
+    /// what `/proc/mounts` shows.
+    ///
+    /// # Errors
+    /// What the gofer says; `ENOENT` for a number that it has not.
+    pub fn tree(&self, vfs: &Vfs, tree: GoferTree, source: &[u8]) -> Result<SuperBlock, Errno> {
+        let (fs, root) = self.attach(vfs, tree)?;
+        Ok(fs.super_block(source, root))
+    }
+
+    /// The root of one tree, for a file system stacked above it.
+    ///
+    /// # Errors
+    /// As [`Connection::tree`].
+    pub fn lower(&self, vfs: &Vfs, tree: GoferTree) -> Result<Arc<dyn Inode>, Errno> {
+        self.attach(vfs, tree).map(|(_, root)| root as Arc<dyn Inode>)
+    }
+
+    fn attach(&self, vfs: &Vfs, tree: GoferTree) -> Result<(Arc<GoferFs>, Arc<GoferInode>), Errno> {
+        let served = usize::try_from(tree.index).ok().and_then(|i| self.client.mounts().get(i)).ok_or(Errno::ENOENT)?;
+        let sharing = if tree.exclusive { Sharing::Exclusive } else { Sharing::Shared };
+        GoferFs::attach(vfs, &self.client, tree.index, (sharing, served.readonly), self.each)
+    }
+
+    /// Mounts one tree on `target`, made where it is missing.
+    ///
+    /// # Errors
+    /// What the gofer says, or what makes the place impossible.
+    pub fn mount(
+        &self,
+        caller: &Caller<'_>,
+        tree: GoferTree,
+        (target, source, flags): (&[u8], &[u8], MountFlags),
+    ) -> Result<(), Errno> {
+        let sb = Arc::new(self.tree(caller.vfs, tree, source)?);
+        let place = place(caller, target, sb.root.inode().attr().kind == FileType::Directory)?;
+        let mounted = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
+        caller.vfs.mounts.attach(&mounted, place)
+    }
+
+    /// Lets the reactor handle answers from now on: nothing may wait for one on this thread any more. Before the
+    /// reactor runs, or at once where it runs already.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn drive(&mut self, kernel: &Kernel) -> std::io::Result<()> {
+        let watch = kernel.reactor.watch_input(self.client.fd())?;
+        let guard = watch.queue().enlist(Events::READABLE, Arc::new(Pump(self.client.clone())));
+        self.client.set_driven();
+        self.drive = Some(Drive { _guard: guard, _watch: watch });
+        // What came before the watch has no edge any more.
+        self.client.pump();
+        Ok(())
+    }
+}
+
+/// The place `target`, with directories made on the way, and an empty file or directory at its end where it is missing.
+/// Symlinks on the way lead within the guest's tree, as all its paths do.
+fn place(caller: &Caller<'_>, target: &[u8], dir: bool) -> Result<PathRef, Errno> {
+    let names: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|n| !n.is_empty() && *n != b".").collect();
+    if names.iter().any(|n| *n == b"..") {
+        return Err(Errno::EINVAL);
+    }
+    let mut at = caller.root.clone();
+    for (i, name) in names.iter().enumerate() {
+        let last = i + 1 == names.len();
+        at = match Walk::new(caller, at.clone(), Resolve::empty()).path(name, true) {
+            Ok(place) => place,
+            Err(Errno::ENOENT) => {
+                let kind = if last && !dir { FileType::Regular } else { FileType::Directory };
+                let mode = if kind == FileType::Directory { 0o755 } else { 0o644 };
+                change::make(caller, at, name, kind, mode, |_| Ok(()))?
+            }
+            Err(errno) => return Err(errno),
+        };
+    }
+    match (at.inode().attr().kind == FileType::Directory, dir) {
+        (true, false) => Err(Errno::EISDIR),
+        (false, true) => Err(Errno::ENOTDIR),
+        _ => Ok(at),
+    }
+}
+
+struct Pump(Arc<Client>);
+
+impl WaitTarget for Pump {
+    fn wake(&self, _: Events) {
+        self.0.pump();
+    }
+}
+
+struct Drive {
+    _guard: WaitGuard,
+    _watch: HostWatch,
+}
+
+/// Asks without anybody waiting; `then` gets the reply, if there is one.
+pub(super) fn in_background(client: &Arc<Client>, request: Request, then: impl Fn(Reply) + Send + Sync + 'static) {
+    // The ticket lives in what its own answer runs, and takes itself out of there.
+    let slot: Arc<Mutex<Option<Ticket>>> = Arc::new(Mutex::new(Level::Leaf, None));
+    let (seen, ready) = (slot.clone(), Arc::new(OnceLock::new()));
+    let notified = ready.clone();
+    let finish = Arc::new(move |slot: &Mutex<Option<Ticket>>| {
+        let ticket = slot.lock().take();
+        if let Some(Ok((reply, _))) = ticket.as_ref().and_then(Ticket::take) {
+            then(reply);
+        }
+    });
+    let late = finish.clone();
+    let notify = move || {
+        let _ = notified.set(());
+        finish(&seen);
+    };
+    let ticket = client.start(request, Some(Box::new(notify)));
+    *slot.lock() = Some(ticket);
+    // The answer was faster than we: nobody will come for it any more.
+    if ready.get().is_some() {
+        late(&slot);
+    }
+}
