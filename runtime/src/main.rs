@@ -5,6 +5,7 @@ mod boot;
 mod cli;
 mod control;
 mod failure;
+mod gofer;
 mod image;
 mod logging;
 mod output;
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
     // Before anything else is set up: this is the sandbox process's program too, and its start is on the request path.
     if std::env::args_os().next().is_some_and(|name| name == boot::ARGV0) {
         return boot::main();
+    }
+    if std::env::args_os().next().is_some_and(|name| name == gofer::ARGV0) {
+        return gofer::main();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

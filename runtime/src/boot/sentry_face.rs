@@ -8,13 +8,15 @@ use abi::Errno;
 use hostsys::SeqPacket;
 use memory::MemoryFile;
 use platform::Platform;
-use sentry::boot::spec::Root;
-use sentry::boot::{Config, ContainerSpec, ExitStatus, ProcessSpec, Stdio, User};
+use sentry::boot::spec::{GoferTree, Root};
+use sentry::boot::{Config, ContainerSpec, ExitStatus, MountKind, MountSpec, ProcessSpec, Stdio, User};
+use sentry::vfs::mount::MountFlags;
 
 use super::requests::{CONTAINER_ID, Requests};
 use super::take::Taken;
 use crate::control::wire::Message;
 use crate::failure::{Failure, Result, Status};
+use crate::gofer::Volume;
 use crate::sandbox::config::{Role, SandboxConfig};
 use crate::{platforms, walls};
 
@@ -55,12 +57,15 @@ fn sentry_config(
 ) -> Result<Config> {
     let image = File::from(taken.need(Role::Image)?);
     let stdio = stdio(&mut taken)?;
+    let gofer = taken.fd(Role::Gofer);
     let config = taken.config;
     let seal = seal(platform.clone(), &config);
     let file = |f: crate::sandbox::config::GeneratedFile| (f.path.into_bytes(), 0o644, f.contents.into_bytes());
     let mut process = ProcessSpec::new(config.args, config.env, User::Named(config.user), stdio);
     process.cwd = config.cwd.into_bytes();
     let mut container = ContainerSpec::new(CONTAINER_ID, Root::Image(image), process);
+    container.mounts.extend((0..).zip(&config.volumes).map(volume_mount));
+    container.gofer = gofer;
     container.hostname = config.hostname.into_bytes();
     container.files = config.files.into_iter().map(file).collect();
     Ok(Config {
@@ -72,6 +77,18 @@ fn sentry_config(
         control: Some(Box::new(Requests::new(control.clone()))),
         seal,
     })
+}
+
+/// A volume as the sentry mounts it.
+fn volume_mount((index, volume): (u32, &Volume)) -> MountSpec {
+    MountSpec {
+        destination: volume.target.clone().into_bytes(),
+        kind: MountKind::Gofer(GoferTree { index, exclusive: volume.exclusive }),
+        flags: MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RELATIME,
+        data: String::new(),
+        source: b"gofer".to_vec(),
+        copy_up: false,
+    }
 }
 
 /// The last wall, put up by the sentry when it has everything that takes more than running the guest.

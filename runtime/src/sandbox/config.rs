@@ -32,6 +32,8 @@ pub enum Role {
     Image,
     /// /dev/kvm.
     Kvm,
+    /// The gofer's socket.
+    Gofer,
     /// Standard input.
     Stdin,
     /// Standard output.
@@ -85,6 +87,8 @@ pub struct SandboxConfig {
     pub hostname: String,
     /// /etc/hosts and its like.
     pub files: Vec<GeneratedFile>,
+    /// Host directories, in the order of the gofer's numbers.
+    pub volumes: Vec<crate::gofer::Volume>,
     /// The size of the console, where there is one.
     pub console: Option<ConsoleSize>,
     /// Log every guest system call.

@@ -9,6 +9,7 @@ use super::config::{Role, SandboxConfig};
 use super::{files, streams::Streams};
 use crate::cli::{DoArgs, LogArgs};
 use crate::failure::{Failure, Result, Status};
+use crate::gofer::Volume;
 use crate::{image, platforms};
 
 /// A sandbox about to be started.
@@ -26,6 +27,7 @@ pub struct Prepared {
 /// # Errors
 /// A missing or unreadable image; a platform that does not work here.
 pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
+    let volumes = args.volume.iter().map(|v| Volume::parse(v)).collect::<Result<_>>()?;
     let (image_name, image) = open_image(args)?;
     let mut fds = vec![(Role::Image, OwnedFd::from(image))];
     let platform = platforms::choose(args.platform)?;
@@ -48,6 +50,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         user: args.user.clone(),
         hostname: args.hostname.clone(),
         files: files::generate(&args.hostname),
+        volumes,
         console: streams.console,
         strace: args.strace,
         chaos: args.chaos,
