@@ -64,6 +64,15 @@ pub fn command<S: AsRef<OsStr>>(root: &Path, command: &[S]) -> Result<Command, S
     Ok(native)
 }
 
+/// Takes back the default actions of the signals that a background job of a shell without job control starts with
+/// ignoring, as every program started from here would then.
+pub fn take_signals() {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler is installed.
+        let _ = unsafe { signal::signal(signal, signal::SigHandler::SigDfl) };
+    }
+}
+
 /// The role's main function. `args` are those after [`ROLE`].
 #[must_use]
 pub fn main(args: &[OsString]) -> i32 {

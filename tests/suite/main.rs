@@ -33,6 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn suite() -> Result<bool, String> {
+    native::take_signals();
     let selection = Selection::parse(std::env::args().skip(1))?;
     let expectations = expect::Expectations::read(&env::repo().join("tests/expectations"))?;
     let cases = collect()?;
