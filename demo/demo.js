@@ -39,8 +39,8 @@ async function workersPart() {
   const shared = new SharedArrayBuffer(4);
   const sums = await Promise.all([0, 1, 2].map(async (n) => {
     const worker = new Worker(code, { eval: true, workerData: { from: n * 100000, to: (n + 1) * 100000, shared } });
-    const [sum] = await once(worker, 'message');
-    await once(worker, 'exit');
+    // Both are waited for from the start: they may come in one turn of the loop.
+    const [[sum]] = await Promise.all([once(worker, 'message'), once(worker, 'exit')]);
     return sum;
   }));
   console.log('workers:', sums.join(' '), 'shared:', new Int32Array(shared)[0]);
