@@ -156,6 +156,11 @@ impl MemoryFile {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// Changes how many bytes of frames may be in use. More may be in use already: then nothing more is given out.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Bytes in use by memory objects: files in memory and shared anonymous memory (`Shmem`).
     #[must_use]
     pub fn shared(&self) -> u64 {

@@ -74,6 +74,7 @@ fn sentry_config(
         options: sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) },
         container,
         start: true,
+        token: None,
         control: Some(Box::new(Requests::new(control.clone()))),
         seal,
     })

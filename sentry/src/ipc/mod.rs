@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use crate::sync::{Level, Mutex};
 
-/// One IPC namespace: all System V objects of a kernel.
+/// An IPC namespace: its System V objects and message queues.
 pub struct Ipc {
+    /// Its number in `/proc/PID/ns`.
+    pub ino: u32,
     /// Shared memory segments.
     pub shm: Mutex<ids::Ids<shm::Segment>>,
     /// Semaphore sets.
@@ -23,9 +25,12 @@ pub struct Ipc {
     pub mq: Mutex<BTreeMap<Vec<u8>, Arc<mq::MessageQueue>>>,
 }
 
-impl Default for Ipc {
-    fn default() -> Self {
+impl Ipc {
+    /// A namespace without objects.
+    #[must_use]
+    pub fn new(ino: u32) -> Self {
         Ipc {
+            ino,
             shm: Mutex::new(Level::Ipc, ids::Ids::default()),
             sem: Mutex::new(Level::Ipc, ids::Ids::default()),
             msg: Mutex::new(Level::Ipc, ids::Ids::default()),

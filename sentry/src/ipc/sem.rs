@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::ipc::IPC_NOWAIT;
+use crate::ipc::Ipc;
 use crate::ipc::ids::Perm;
 use crate::kernel::Kernel;
 use crate::kernel::op::{Attempt, Op};
@@ -209,6 +210,7 @@ impl State {
 /// What a process's SEM_UNDO operations are undone by; shared by CLONE_SYSVSEM. Dropping the last undoes them.
 pub struct UndoList {
     kernel: Weak<Kernel>,
+    ipc: Weak<Ipc>,
     id: u64,
     pid: i32,
     sets: Mutex<BTreeSet<i32>>,
@@ -217,10 +219,11 @@ pub struct UndoList {
 impl UndoList {
     /// An empty list of process `pid`.
     #[must_use]
-    pub fn new(kernel: &Arc<Kernel>, pid: i32) -> Arc<Self> {
+    pub fn new(kernel: &Arc<Kernel>, ipc: &Arc<Ipc>, pid: i32) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(UndoList {
             kernel: Arc::downgrade(kernel),
+            ipc: Arc::downgrade(ipc),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pid,
             sets: Mutex::new(Level::Leaf, BTreeSet::new()),
@@ -236,9 +239,9 @@ impl UndoList {
 
 impl Drop for UndoList {
     fn drop(&mut self) {
-        let Some(kernel) = self.kernel.upgrade() else { return };
+        let (Some(kernel), Some(ipc)) = (self.kernel.upgrade(), self.ipc.upgrade()) else { return };
         let sets = std::mem::take(&mut *self.sets.lock());
-        for set in sets.into_iter().filter_map(|id| kernel.ipc.sem.lock().get(id).ok()) {
+        for set in sets.into_iter().filter_map(|id| ipc.sem.lock().get(id).ok()) {
             set.undo(&kernel, self.id, self.pid);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use abi::{AddrRange, Errno};
 use platform::{Access, Prot};
 
+use crate::ipc::Ipc;
 use crate::ipc::ids::Perm;
 use crate::kernel::Kernel;
 use crate::mm::map::{MapRequest, Place};
@@ -44,6 +45,7 @@ pub struct State {
 /// A segment.
 pub struct Segment {
     kernel: Weak<Kernel>,
+    ipc: Weak<Ipc>,
     /// Its id.
     pub id: i32,
     /// Bytes asked for.
@@ -62,13 +64,13 @@ fn seconds(kernel: &Kernel) -> i64 {
 impl Segment {
     /// A new segment.
     #[must_use]
-    pub fn new(kernel: &Arc<Kernel>, id: i32, size: u64, cpid: i32, perm: Perm) -> Arc<Self> {
+    pub fn new((kernel, ipc): (&Arc<Kernel>, &Arc<Ipc>), id: i32, size: u64, cpid: i32, perm: Perm) -> Arc<Self> {
         let key = InodeKey { dev: SYSV_DEV, ino: u64::from(id.unsigned_abs()) };
         let state = State { perm, ctime: seconds(kernel), ..State::default() };
         let whole_pages = abi::page_up(size).unwrap_or(size);
         let object = MemoryObject::new(kernel.memory.clone(), key, whole_pages);
-        let kernel = Arc::downgrade(kernel);
-        Arc::new(Segment { kernel, id, size, cpid, object, state: Mutex::new(Level::Leaf, state) })
+        let (kernel, ipc) = (Arc::downgrade(kernel), Arc::downgrade(ipc));
+        Arc::new(Segment { kernel, ipc, id, size, cpid, object, state: Mutex::new(Level::Leaf, state) })
     }
 
     /// Attachments (`shm_nattch`).
@@ -104,15 +106,16 @@ impl Segment {
     /// IPC_RMID: goes now, or with its last attachment; its key is free at once.
     pub fn mark_removed(&self) {
         self.state.lock().perm.mode |= SHM_DEST;
-        let Some(kernel) = self.kernel.upgrade() else { return };
-        kernel.ipc.shm.lock().forget_key(self.id);
+        let Some(ipc) = self.ipc.upgrade() else { return };
+        ipc.shm.lock().forget_key(self.id);
         self.state.lock().perm.key = 0;
-        self.remove_if_unused(&kernel);
+        self.remove_if_unused();
     }
 
-    fn remove_if_unused(&self, kernel: &Kernel) {
+    fn remove_if_unused(&self) {
+        let Some(ipc) = self.ipc.upgrade() else { return };
         if self.state.lock().perm.mode & SHM_DEST != 0 && self.attachments() == 0 {
-            let gone = kernel.ipc.shm.lock().remove(self.id);
+            let gone = ipc.shm.lock().remove(self.id);
             drop(gone);
         }
     }
@@ -122,10 +125,10 @@ impl Segment {
 ///
 /// # Errors
 /// `EINVAL` where no segment begins there.
-pub fn detach(mm: &Mm, addr: u64, pid: i32, kernel: &Kernel) -> Result<(), Errno> {
+pub fn detach(mm: &Mm, addr: u64, pid: i32, ipc: &Ipc) -> Result<(), Errno> {
     let pieces = mm.pieces_of_device(addr, SYSV_DEV);
     let Some((_, id)) = pieces.first().copied() else { return Err(Errno::EINVAL) };
-    if let Some(segment) = i32::try_from(id).ok().and_then(|id| kernel.ipc.shm.lock().get(id).ok()) {
+    if let Some(segment) = i32::try_from(id).ok().and_then(|id| ipc.shm.lock().get(id).ok()) {
         segment.state.lock().lpid = pid;
     }
     for (range, _) in pieces {
@@ -152,7 +155,7 @@ impl Mappable for Segment {
         self.object.remove_mapping(mm, at, offset, writable);
         if let Some(kernel) = self.kernel.upgrade() {
             self.state.lock().dtime = seconds(&kernel);
-            self.remove_if_unused(&kernel);
+            self.remove_if_unused();
         }
     }
 

@@ -161,11 +161,11 @@ impl ClockRef {
                 }
                 let user_only = kind == 1;
                 if id & PER_THREAD != 0 {
-                    let target = if pid == 0 { Some(task.clone()) } else { task.kernel.pids.task(Tid(pid)) };
+                    let target = if pid == 0 { Some(task.clone()) } else { task.pids().task(Tid(pid)) };
                     let target = target.filter(|t| t.group.tgid == task.group.tgid).ok_or(Errno::EINVAL)?;
                     return Ok(ClockRef::Thread(Arc::downgrade(&target), user_only));
                 }
-                let target = if pid == 0 { Some(task.group.clone()) } else { task.kernel.pids.group(Tid(pid)) };
+                let target = if pid == 0 { Some(task.group.clone()) } else { task.pids().group(Tid(pid)) };
                 Ok(ClockRef::Process(Arc::downgrade(&target.ok_or(Errno::EINVAL)?), user_only))
             }
         }

@@ -116,7 +116,7 @@ fn check(cx: &CurrentTask<'_>, args: &CloneArgs) -> Result<(), Errno> {
     let limit = cx.task.group.limit(resource::NPROC);
     let privileged = creds.uid[0] == 0 || creds.has_cap(CAP_SYS_ADMIN) || creds.has_cap(CAP_SYS_RESOURCE);
     if !privileged && limit < crate::kernel::pids::TASK_LIMIT as u64 {
-        let tasks = cx.kernel().pids.tasks();
+        let tasks = cx.task.pids().tasks();
         let mine = tasks.iter().filter(|t| t.creds().uid[0] == creds.uid[0]).count();
         if mine as u64 >= limit {
             return Err(Errno::EAGAIN);
@@ -131,8 +131,12 @@ fn check(cx: &CurrentTask<'_>, args: &CloneArgs) -> Result<(), Errno> {
 /// `EINVAL` for flags that do not go together; `EAGAIN` over a limit of tasks; `ENOMEM`.
 pub fn clone(cx: &mut CurrentTask<'_>, args: &CloneArgs) -> SyscallResult {
     check(cx, args)?;
+    if cx.task.container().usage.is_full() {
+        // pids(5) of cgroups: `pids.max`.
+        return Err(Errno::EAGAIN);
+    }
     let has = |bits: u64| args.flags & bits != 0;
-    let tid = cx.kernel().pids.allocate().ok_or(Errno::EAGAIN)?;
+    let tid = cx.task.pids().allocate().ok_or(Errno::EAGAIN)?;
     let shared = copy_shared(cx, args)?;
     let child_mm = shared.mm.clone().ok_or(Errno::ESRCH)?;
     let group = copy_group(cx, args, tid);
@@ -240,7 +244,7 @@ fn copy_group(cx: &CurrentTask<'_>, args: &CloneArgs, tid: Tid) -> Arc<ThreadGro
         actions.clear_handlers();
     }
     let limits = *mine.limits.lock();
-    let group = ThreadGroup::with(tid, actions, limits);
+    let group = ThreadGroup::with(tid, &mine.container, actions, limits);
     group.personality.store(mine.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     group.oom_score_adj.store(mine.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
     group.dumpable.store(mine.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -284,7 +288,7 @@ fn install_pidfd(cx: &mut CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) 
 /// Makes the child part of its process and the process part of the tree.
 fn enroll(cx: &CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<(), Errno> {
     let mine = &cx.task.group;
-    let mut tree = cx.kernel().pids.tree();
+    let mut tree = cx.task.pids().tree();
     if args.flags & flag::THREAD != 0 {
         let mut state = mine.state.lock();
         if state.exiting.is_some() || state.exec.is_some() {

@@ -15,6 +15,23 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
+impl Capabilities {
+    /// These sets as `capset(2)` would have them: known bits only, effective within permitted, ambient within both
+    /// permitted and inheritable.
+    #[must_use]
+    pub fn valid(self) -> Self {
+        let permitted = self.permitted & ALL_CAPS;
+        let inheritable = self.inheritable & ALL_CAPS;
+        Capabilities {
+            effective: self.effective & permitted,
+            permitted,
+            inheritable,
+            bounding: self.bounding & ALL_CAPS,
+            ambient: self.ambient & permitted & inheritable,
+        }
+    }
+}
+
 /// All capabilities that exist (CAP_CHECKPOINT_RESTORE is the last).
 pub const ALL_CAPS: u64 = (1 << 41) - 1;
 

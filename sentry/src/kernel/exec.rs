@@ -318,7 +318,7 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
     heir.cpu_time.store(cx.task.cpu_times().0, Ordering::Relaxed);
     heir.user_time.store(cx.task.cpu_times().1, Ordering::Relaxed);
     let dropped = {
-        let mut tree = kernel.pids.tree();
+        let mut tree = cx.task.pids().tree();
         let mut state = group.state.lock();
         // A kill that came meanwhile must reach the heir.
         heir.flags.fetch_or(cx.task.flags.load(Ordering::SeqCst) & flags::EXIT, Ordering::SeqCst);

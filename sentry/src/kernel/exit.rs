@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::boot::ExitStatus;
 use crate::kernel::futex;
 use crate::kernel::pids::{Forgotten, Tree};
 use crate::kernel::ptrace;
@@ -110,7 +109,7 @@ fn leave_group(cx: &mut CurrentTask<'_>) {
     let mut after = Aftermath::default();
     let tracer = end_tracing(&task);
     let (last, exec) = {
-        let mut tree = kernel.pids.tree();
+        let mut tree = task.pids().tree();
         let (last, exec) = remove_thread(&task);
         if !task.is_leader() && tracer.is_none() {
             after.dropped.push((None, tree.remove_task(task.tid)));
@@ -135,13 +134,8 @@ fn leave_group(cx: &mut CurrentTask<'_>) {
         return;
     }
     let status = group.state.lock().zombie.unwrap_or(0);
-    if group.tgid == Tid(1) {
-        kernel.finish(match status & 0x7f {
-            0 => ExitStatus::Exited(u8::try_from(status >> 8 & 0xff).unwrap_or(0)),
-            signo => ExitStatus::Signaled(signo),
-        });
-    }
     settle(&kernel, &group, after);
+    kernel.process_ended(&group, status);
 }
 
 /// A traced task ends: its tracer waits for it like for a child. Answers the tracer.
@@ -162,6 +156,7 @@ fn remove_thread(task: &Arc<Task>) -> (bool, Option<Arc<Task>>) {
     state.tasks.retain(|t| !Arc::ptr_eq(t, task));
     if before != state.tasks.len() {
         let (total, user) = task.cpu_times();
+        task.container().usage.note_gone(total, user);
         state.dead_threads = state.dead_threads.plus(Usage { user, system: total - user, max_rss: 0 });
     }
     let exec = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid == tid).cloned());
@@ -222,7 +217,7 @@ fn tell_of_released(tree: &mut Tree, leader: &Arc<Task>, after: &mut Aftermath) 
 pub fn release_traced(kernel: &Arc<crate::kernel::Kernel>, task: &Arc<Task>) {
     let mut after = Aftermath::default();
     {
-        let mut tree = kernel.pids.tree();
+        let mut tree = task.pids().tree();
         after.dropped.push(ptrace::tracer::release(&mut tree, task));
         task.ptrace.0.lock().ended = None;
         if task.is_leader() {
@@ -254,9 +249,9 @@ fn reparent(tree: &mut Tree, group: &Arc<ThreadGroup>, children: Vec<Arc<ThreadG
         }
         if let Some(heir) = &heir {
             heir.state.lock().children.push(child.clone());
-            if child.is_zombie() {
-                tell_parent(tree, &child, Some(heir.clone()), after);
-            }
+        }
+        if child.is_zombie() {
+            tell_parent(tree, &child, heir.clone(), after);
         }
     }
 }
@@ -281,7 +276,11 @@ fn tell_parent(tree: &mut Tree, group: &Arc<ThreadGroup>, parent: Option<Arc<Thr
         let state = group.state.lock();
         (state.exit_signal, state.zombie.unwrap_or(0))
     };
-    let Some(parent) = parent else { return };
+    let Some(parent) = parent else {
+        // Made from outside, or an orphan whose namespace's first process has ended: nobody will wait for it.
+        after.dropped.push(tree.forget(group.tgid));
+        return;
+    };
     let action = parent.signals.actions().get(libc::SIGCHLD);
     let ignored = signo == libc::SIGCHLD && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
     if signo != 0 && !(ignored && action.handler == SIG_IGN) {
@@ -312,7 +311,7 @@ pub fn wait_code(status: i32) -> (i32, i32) {
 
 fn settle(kernel: &crate::kernel::Kernel, group: &Arc<ThreadGroup>, after: Aftermath) {
     if let Some(sid) = after.session_leader {
-        session::leader_gone(kernel, sid, true);
+        session::leader_gone(kernel, &group.container.ns.pids, sid, true);
     }
     for (task, info) in after.task_signals {
         // A full queue loses it, as in Linux.
@@ -324,7 +323,7 @@ fn settle(kernel: &crate::kernel::Kernel, group: &Arc<ThreadGroup>, after: After
     for parent in after.wake {
         parent.child_queue.wake(Events::IN);
     }
-    session::wake_orphans(kernel, &after.orphan_candidates);
+    session::wake_orphans(&group.container.ns.pids, &after.orphan_candidates);
     group.exit_queue.wake(Events::IN | Events::RDNORM);
     drop(after.dropped);
 }

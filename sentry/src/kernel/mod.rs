@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod clock;
 pub mod clone;
+pub mod container;
 pub mod creds;
 pub mod exec;
 pub mod exit;
@@ -37,8 +38,8 @@ use memory::MemoryFile;
 use platform::Platform;
 
 use crate::boot::ExitStatus;
+use crate::fs::tty::console::Console;
 use crate::kernel::clock::Clock;
-use crate::kernel::pids::PidTable;
 use crate::kernel::reactor::Reactor;
 use crate::kernel::sched::Scheduler;
 use crate::kernel::task::Task;
@@ -61,8 +62,10 @@ pub struct Kernel {
     pub timers: Timers,
     /// Run queue and workers.
     pub sched: Scheduler,
-    /// Who exists.
-    pub pids: PidTable,
+    /// Containers, and who is in them.
+    pub containers: container::Containers,
+    /// Who may be asked and told from outside.
+    pub outside: container::Outside,
     /// System calls: table and counters.
     pub syscalls: SyscallTable,
     /// What the sandbox was started with that stays interesting.
@@ -75,8 +78,6 @@ pub struct Kernel {
     pub vfs: crate::vfs::Vfs,
     /// Drivers of character devices.
     pub devices: crate::fs::dev::DeviceRegistry,
-    /// hostname and domainname.
-    pub uts: Mutex<Uts>,
     /// Advisory file locks.
     pub file_locks: Arc<crate::vfs::locks::FileLocks>,
     /// Files without names (`memfd_create`).
@@ -85,14 +86,12 @@ pub struct Kernel {
     pub fifos: crate::fs::pipe::fifo::Fifos,
     /// Bound Unix sockets.
     pub unix: crate::net::unix::address::UnixNames,
-    /// The console, where there is one.
-    pub console: OnceLock<Arc<dyn Console>>,
+    /// Terminals that are relayed to the outside, until all that was written to them is out.
+    pub consoles: Mutex<Vec<Arc<Console>>>,
     /// Pseudo-terminals.
     pub ptys: crate::fs::tty::Ptys,
     /// Futex waiters.
     pub futexes: futex::Futexes,
-    /// System V IPC.
-    pub ipc: crate::ipc::Ipc,
     /// Controlling terminals.
     pub sessions: session::Sessions,
     /// Signals queued in all queues (RLIMIT_SIGPENDING).
@@ -112,23 +111,6 @@ pub struct Options {
     pub chaos: Option<u64>,
     /// Guest CPUs: workers.
     pub cpus: usize,
-}
-
-/// What `uname(2)` says that can be set.
-#[derive(Clone, Debug)]
-pub struct Uts {
-    /// hostname.
-    pub hostname: Vec<u8>,
-    /// NIS domain name.
-    pub domainname: Vec<u8>,
-}
-
-/// The terminal behind the first program's streams.
-pub trait Console: Send + Sync {
-    /// The terminal outside has a new size.
-    fn set_window_size(&self, rows: u16, cols: u16);
-    /// The sandbox has ended: what programs wrote last still goes out.
-    fn drain(&self) {}
 }
 
 struct Tick(std::sync::Weak<Kernel>);
@@ -160,22 +142,21 @@ impl Kernel {
                 timers: Timers::new(move |deadline| arm.arm(deadline.saturating_sub(offset))),
                 sched: Scheduler::new(workers, reactor.clone(), move |after| arm_tick(&tick, after)),
                 reactor,
-                pids: PidTable::new(),
+                containers: container::Containers::default(),
+                outside: container::Outside::default(),
                 syscalls: SyscallTable::new(),
                 chaos: options.chaos.map(chaos::Chaos::new),
                 options,
                 vfs: crate::vfs::Vfs::new(),
                 devices: crate::fs::dev::DeviceRegistry::default(),
                 vdso: Vdso::default(),
-                uts: Mutex::new(Level::Leaf, Uts { hostname: b"nanovisor".to_vec(), domainname: b"(none)".to_vec() }),
                 file_locks: Arc::default(),
                 memfds: OnceLock::new(),
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
-                console: OnceLock::new(),
+                consoles: Mutex::new(Level::Leaf, Vec::new()),
                 ptys: crate::fs::tty::Ptys::default(),
                 futexes: futex::Futexes::default(),
-                ipc: crate::ipc::Ipc::default(),
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
                 oom: oom::Oom::default(),
@@ -199,13 +180,6 @@ impl Kernel {
     /// The sandbox cannot go on, through no fault of the guest's program.
     pub fn fail(&self, reason: &str) {
         self.finish(ExitStatus::Failed(reason.to_owned()));
-    }
-
-    /// Tells the console, if there is one, its new size.
-    pub fn set_window_size(&self, rows: u16, cols: u16) {
-        if let Some(console) = self.console.get() {
-            console.set_window_size(rows, cols);
-        }
     }
 
     /// How the sandbox ended; `None` while it runs.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use crate::kernel::Kernel;
 use crate::kernel::exit;
-use crate::kernel::task::{CurrentTask, Tid, flags};
+use crate::kernel::task::{CurrentTask, flags};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::mm::Mm;
 use crate::mm::info::MmStats;
@@ -106,7 +106,7 @@ struct Candidate {
 
 fn candidates(kernel: &Kernel) -> Vec<Candidate> {
     let mut all = Vec::new();
-    for group in kernel.pids.groups() {
+    for group in kernel.groups() {
         let dying = group.state.lock().exiting.is_some();
         let Some(mm) = group.tasks().iter().find_map(|t| t.mm()).filter(|_| !dying) else { continue };
         let adj = group.oom_score_adj.load(Ordering::Relaxed);
@@ -144,14 +144,14 @@ impl Kernel {
             return true;
         }
         // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
-        let order = |c: &Candidate| (c.points >> 4, c.group.tgid != Tid(1), c.bytes, c.group.tgid);
+        let order = |c: &Candidate| (c.points >> 4, c.group.tgid.0 != c.group.container.init(), c.bytes, c.group.tgid);
         let worst = candidates(self).into_iter().max_by_key(order);
         let Some(worst) = worst else { return false };
         let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
         *self.oom.last.lock() = Some(victim);
         self.log_kill(&worst);
         // Who shares the memory keeps it: they all go (`__oom_kill_process`).
-        for group in self.pids.groups() {
+        for group in self.groups() {
             if group.tasks().iter().any(|t| t.mm().is_some_and(|mm| Arc::ptr_eq(&mm, &worst.mm))) {
                 exit::kill_group(&group, libc::SIGKILL);
             }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kernel::task::{Task, Tid};
 use crate::kernel::thread_group::ThreadGroup;
@@ -60,13 +60,17 @@ impl Tree {
     /// Forgets a task. The caller drops the answer outside the lock.
     #[must_use]
     pub fn remove_task(&mut self, tid: Tid) -> Option<Arc<Task>> {
-        self.tasks.remove(&tid)
+        let task = self.tasks.remove(&tid)?;
+        task.container().usage.tasks.fetch_sub(1, Ordering::Relaxed);
+        Some(task)
     }
 
     /// Adds a task, and its process where it leads one.
     pub fn add(&mut self, task: &Arc<Task>) {
+        task.container().usage.tasks.fetch_add(1, Ordering::Relaxed);
         self.tasks.insert(task.tid, task.clone());
         if task.is_leader() {
+            task.container().process_born();
             self.groups.insert(task.group.tgid, task.group.clone());
         }
     }
@@ -85,7 +89,7 @@ impl Tree {
     /// Forgets a process and its leader task. The caller drops the answer outside the lock.
     #[must_use]
     pub fn forget(&mut self, tgid: Tid) -> Forgotten {
-        (self.groups.remove(&tgid), self.tasks.remove(&tgid))
+        (self.groups.remove(&tgid), self.remove_task(tgid))
     }
 
     /// Makes `task` the one that its id names.
@@ -101,24 +105,21 @@ impl Tree {
     }
 }
 
-/// All tasks and thread groups by id. One pid namespace for now.
+/// A pid namespace: its tasks and thread groups by id. Namespaces do not nest: each is a tree of its own, and nobody has
+/// ids in two.
 pub struct PidTable {
+    /// Its number in `/proc/PID/ns`.
+    pub ino: u32,
     ids: Mutex<Tree>,
     /// Whether any process has ever stopped: until then nobody need look for orphaned process groups.
     pub ever_stopped: AtomicBool,
 }
 
-impl Default for PidTable {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl PidTable {
     /// An empty table; the first id is 1.
     #[must_use]
-    pub fn new() -> Self {
-        PidTable { ids: Mutex::new(Level::PidTable, Tree::default()), ever_stopped: AtomicBool::new(false) }
+    pub fn new(ino: u32) -> Self {
+        PidTable { ino, ids: Mutex::new(Level::PidTable, Tree::default()), ever_stopped: AtomicBool::new(false) }
     }
 
     /// Takes the tree lock.
@@ -149,11 +150,6 @@ impl PidTable {
         None
     }
 
-    /// Makes a task findable, and its thread group where it is the leader.
-    pub fn insert(&self, task: &Arc<Task>) {
-        self.ids.lock().add(task);
-    }
-
     /// The task with this id.
     #[must_use]
     pub fn task(&self, tid: Tid) -> Option<Arc<Task>> {
@@ -176,17 +172,5 @@ impl PidTable {
     #[must_use]
     pub fn groups(&self) -> Vec<Arc<ThreadGroup>> {
         self.ids.lock().groups.values().cloned().collect()
-    }
-
-    /// Forgets a task that has been reaped.
-    pub fn remove_task(&self, tid: Tid) {
-        let removed = self.ids.lock().tasks.remove(&tid);
-        drop(removed);
-    }
-
-    /// Forgets a process that has been reaped.
-    pub fn remove_group(&self, tgid: Tid) {
-        let removed = self.ids.lock().groups.remove(&tgid);
-        drop(removed);
     }
 }

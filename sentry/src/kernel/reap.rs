@@ -141,7 +141,7 @@ fn hidden_by_tracer(leader: &Arc<Task>, parent: &Arc<ThreadGroup>) -> bool {
 /// `ECHILD` where no child matches.
 pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Option<Reaped>, Errno> {
     let parent = &cx.task.group;
-    let mut tree = cx.kernel().pids.tree();
+    let mut tree = cx.task.pids().tree();
     // With thousands of children each look must cost next to nothing for those without news.
     let (news, tracees) = {
         let state = parent.state.lock();

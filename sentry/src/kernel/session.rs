@@ -3,12 +3,13 @@
 //! The terminal itself lives in `fs`; here is who it belongs to and who may use it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
 use crate::kernel::Kernel;
+use crate::kernel::pids::PidTable;
 use crate::kernel::signal::action::SIG_IGN;
 use crate::kernel::signal::info::{SigInfo, bit};
 use crate::kernel::signal::send_to_pgrp;
@@ -30,10 +31,11 @@ pub trait Terminal: Send + Sync {
 struct Control {
     terminal: Arc<dyn Terminal>,
     foreground: i32,
+    pids: Weak<PidTable>,
 }
 
-/// Which session controls which terminal, by session id.
-pub struct Sessions(Mutex<BTreeMap<i32, Control>>);
+/// Which session controls which terminal, by pid namespace and session id.
+pub struct Sessions(Mutex<BTreeMap<(u32, i32), Control>>);
 
 impl Default for Sessions {
     fn default() -> Self {
@@ -48,43 +50,48 @@ fn same(a: &Arc<dyn Terminal>, b: &Arc<dyn Terminal>) -> bool {
 impl Sessions {
     /// The controlling terminal of session `sid`.
     #[must_use]
-    pub fn terminal(&self, sid: i32) -> Option<Arc<dyn Terminal>> {
-        self.0.lock().get(&sid).map(|c| c.terminal.clone())
+    pub fn terminal(&self, pids: &PidTable, sid: i32) -> Option<Arc<dyn Terminal>> {
+        self.0.lock().get(&(pids.ino, sid)).map(|c| c.terminal.clone())
     }
 
     /// The session that `terminal` controls.
     #[must_use]
-    pub fn of_terminal(&self, terminal: &Arc<dyn Terminal>) -> Option<i32> {
-        self.0.lock().iter().find(|(_, c)| same(&c.terminal, terminal)).map(|(sid, _)| *sid)
+    pub fn of_terminal(&self, terminal: &Arc<dyn Terminal>) -> Option<(Arc<PidTable>, i32)> {
+        let sessions = self.0.lock();
+        let ((_, sid), control) = sessions.iter().find(|(_, c)| same(&c.terminal, terminal))?;
+        Some((control.pids.upgrade()?, *sid))
     }
 
     /// The foreground process group of session `sid`'s terminal.
     #[must_use]
-    pub fn foreground(&self, sid: i32) -> Option<i32> {
-        self.0.lock().get(&sid).map(|c| c.foreground)
+    pub fn foreground(&self, pids: &PidTable, sid: i32) -> Option<i32> {
+        self.0.lock().get(&(pids.ino, sid)).map(|c| c.foreground)
     }
 
     /// The foreground process group of `terminal`, for the signals of its keys.
     #[must_use]
-    pub fn foreground_of(&self, terminal: &Arc<dyn Terminal>) -> Option<i32> {
-        self.0.lock().values().find(|c| same(&c.terminal, terminal)).map(|c| c.foreground)
+    pub fn foreground_of(&self, terminal: &Arc<dyn Terminal>) -> Option<(Arc<PidTable>, i32)> {
+        let sessions = self.0.lock();
+        let control = sessions.values().find(|c| same(&c.terminal, terminal))?;
+        Some((control.pids.upgrade()?, control.foreground))
     }
 
     /// Makes `terminal` the controlling terminal of session `sid`, `foreground` its foreground group (boot, TIOCSCTTY).
-    pub fn attach(&self, sid: i32, terminal: Arc<dyn Terminal>, foreground: i32) {
-        let old = self.0.lock().insert(sid, Control { terminal, foreground });
+    pub fn attach(&self, pids: &Arc<PidTable>, sid: i32, terminal: Arc<dyn Terminal>, foreground: i32) {
+        let control = Control { terminal, foreground, pids: Arc::downgrade(pids) };
+        let old = self.0.lock().insert((pids.ino, sid), control);
         drop(old);
     }
 
-    fn detach(&self, sid: i32) -> Option<Control> {
-        self.0.lock().remove(&sid)
+    fn detach(&self, pids: &PidTable, sid: i32) -> Option<Control> {
+        self.0.lock().remove(&(pids.ino, sid))
     }
 }
 
 /// The controlling terminal of the caller's session: `/dev/tty`.
 #[must_use]
 pub fn controlling(task: &Task) -> Option<Arc<dyn Terminal>> {
-    task.kernel.sessions.terminal(task.group.sid())
+    task.kernel.sessions.terminal(task.pids(), task.group.sid())
 }
 
 /// TIOCSCTTY, and opening a terminal without O_NOCTTY (`force` false, errors ignored).
@@ -99,18 +106,18 @@ pub fn acquire(task: &Task, terminal: &Arc<dyn Terminal>, force: bool) -> Result
     if sid != task.group.tgid.0 {
         return Err(Errno::EPERM);
     }
-    match sessions.terminal(sid) {
+    match sessions.terminal(task.pids(), sid) {
         Some(mine) if same(&mine, terminal) => return Ok(()),
         Some(_) => return Err(Errno::EPERM),
         None => {}
     }
-    if let Some(other) = sessions.of_terminal(terminal) {
+    if let Some((pids, other)) = sessions.of_terminal(terminal) {
         if !force || !task.creds().has_cap(CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
-        let _ = sessions.detach(other);
+        let _ = sessions.detach(&pids, other);
     }
-    sessions.attach(sid, terminal.clone(), pgid);
+    sessions.attach(task.pids(), sid, terminal.clone(), pgid);
     Ok(())
 }
 
@@ -122,35 +129,35 @@ pub fn release(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>) -> Result<(),
     let mine = controlling(cx.task).filter(|t| same(t, terminal)).ok_or(Errno::ENOTTY)?;
     drop(mine);
     if cx.task.group.sid() == cx.task.group.tgid.0 {
-        leader_gone(cx.kernel(), cx.task.group.sid(), false);
+        leader_gone(cx.kernel(), cx.task.pids(), cx.task.group.sid(), false);
     }
     Ok(())
 }
 
 /// A session leader has died or given its terminal up.
-pub fn leader_gone(kernel: &Kernel, sid: i32, exiting: bool) {
-    if let Some(control) = kernel.sessions.detach(sid) {
-        hang_up(kernel, control.foreground);
+pub fn leader_gone(kernel: &Kernel, pids: &PidTable, sid: i32, exiting: bool) {
+    if let Some(control) = kernel.sessions.detach(pids, sid) {
+        hang_up(pids, control.foreground);
         control.terminal.disassociated(exiting);
     }
 }
 
 /// SIGHUP and SIGCONT for a process group: its terminal has gone.
-pub fn hang_up(kernel: &Kernel, pgid: i32) {
-    send_to_pgrp(kernel, pgid, SigInfo::kernel(libc::SIGHUP));
-    send_to_pgrp(kernel, pgid, SigInfo::kernel(libc::SIGCONT));
+pub fn hang_up(pids: &PidTable, pgid: i32) {
+    send_to_pgrp(pids, pgid, SigInfo::kernel(libc::SIGHUP));
+    send_to_pgrp(pids, pgid, SigInfo::kernel(libc::SIGCONT));
 }
 
 /// The terminal has hung up (its other side was closed): SIGHUP and SIGCONT for the session leader and the foreground.
 pub fn terminal_hung_up(kernel: &Kernel, terminal: &Arc<dyn Terminal>) {
-    let Some(sid) = kernel.sessions.of_terminal(terminal) else { return };
-    if let Some(leader) = kernel.pids.group(Tid(sid)) {
+    let Some((pids, sid)) = kernel.sessions.of_terminal(terminal) else { return };
+    if let Some(leader) = pids.group(Tid(sid)) {
         for signo in [libc::SIGHUP, libc::SIGCONT] {
             // Standard signals are never refused.
             let _ = crate::kernel::signal::send_to_group(&leader, SigInfo::kernel(signo));
         }
     }
-    leader_gone(kernel, sid, false);
+    leader_gone(kernel, &pids, sid, false);
 }
 
 /// TIOCSPGRP.
@@ -165,12 +172,12 @@ pub fn set_foreground(cx: &mut CurrentTask<'_>, terminal: &Arc<dyn Terminal>, pg
     if pgid < 0 {
         return Err(Errno::EINVAL);
     }
-    let members = cx.kernel().pids.tree().process_group(pgid);
+    let members = cx.task.pids().tree().process_group(pgid);
     let first = members.first().ok_or(Errno::ESRCH)?;
     if first.sid() != sid {
         return Err(Errno::EPERM);
     }
-    if let Some(control) = cx.kernel().sessions.0.lock().get_mut(&sid) {
+    if let Some(control) = cx.kernel().sessions.0.lock().get_mut(&(cx.task.pids().ino, sid)) {
         control.foreground = pgid;
     }
     Ok(())
@@ -186,7 +193,9 @@ pub fn check_access(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>, signo: i
     let group = &cx.task.group;
     let (sid, pgid) = (group.sid(), group.pgid());
     let sessions = &cx.kernel().sessions;
-    if !sessions.terminal(sid).is_some_and(|t| same(&t, terminal)) || sessions.foreground(sid) == Some(pgid) {
+    let pids = cx.task.pids();
+    if !sessions.terminal(pids, sid).is_some_and(|t| same(&t, terminal)) || sessions.foreground(pids, sid) == Some(pgid)
+    {
         return Ok(());
     }
     let deaf = cx.task.signals.mask() & bit(signo) != 0 || group.signals.actions().get(signo).handler == SIG_IGN;
@@ -196,7 +205,7 @@ pub fn check_access(cx: &CurrentTask<'_>, terminal: &Arc<dyn Terminal>, signo: i
     if is_orphaned(cx.task) {
         return Err(Errno::EIO);
     }
-    send_to_pgrp(cx.kernel(), pgid, SigInfo::kernel(signo));
+    send_to_pgrp(pids, pgid, SigInfo::kernel(signo));
     Err(Errno::ERESTARTSYS)
 }
 
@@ -219,20 +228,20 @@ fn orphaned(members: &[Arc<ThreadGroup>]) -> bool {
 #[must_use]
 pub fn is_orphaned(task: &Task) -> bool {
     let pgid = task.group.pgid();
-    orphaned(&task.kernel.pids.tree().process_group(pgid))
+    orphaned(&task.pids().tree().process_group(pgid))
 }
 
 /// Of the process groups `pgids`, whose members have just lost a parent: those that are orphaned now and have stopped
 /// members get SIGHUP and SIGCONT (setpgid(2), exit(3)).
-pub fn wake_orphans(kernel: &Kernel, pgids: &[i32]) {
-    if !kernel.pids.ever_stopped.load(Ordering::SeqCst) {
+pub fn wake_orphans(pids: &PidTable, pgids: &[i32]) {
+    if !pids.ever_stopped.load(Ordering::SeqCst) {
         return;
     }
     for pgid in pgids {
-        let members = kernel.pids.tree().process_group(*pgid);
+        let members = pids.tree().process_group(*pgid);
         let stopped = members.iter().any(|g| g.state.lock().stop_complete);
         if stopped && orphaned(&members) {
-            hang_up(kernel, *pgid);
+            hang_up(pids, *pgid);
         }
     }
 }

@@ -10,8 +10,10 @@ use platform::{ArchState, Cpu};
 
 use crate::kernel::Kernel;
 use crate::kernel::chaos::Disturbance;
+use crate::kernel::container::{Container, Namespaces};
 use crate::kernel::creds::Creds;
 use crate::kernel::op::Op;
+use crate::kernel::pids::PidTable;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::timers::{TimerHandle, TimerTarget};
@@ -20,7 +22,7 @@ use crate::mm::Mm;
 use crate::sync::{Level, Mutex};
 use crate::vfs::{FdTable, FsContext};
 
-/// A thread id, unique in its kernel while the task exists (and until it is reaped).
+/// A thread id, unique in its pid namespace while the task exists (and until it is reaped).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tid(pub i32);
 
@@ -394,6 +396,24 @@ impl Task {
         let running = if since == 0 { 0 } else { self.kernel.clock.monotonic().saturating_sub(since).max(0) };
         let total = self.cpu_time.load(Ordering::Relaxed).saturating_add(running.cast_unsigned());
         (total, self.user_time.load(Ordering::Relaxed).min(total))
+    }
+
+    /// The container it belongs to.
+    #[must_use]
+    pub fn container(&self) -> &Arc<Container> {
+        &self.group.container
+    }
+
+    /// Its namespaces.
+    #[must_use]
+    pub fn ns(&self) -> &Namespaces {
+        &self.group.container.ns
+    }
+
+    /// Its pid namespace.
+    #[must_use]
+    pub fn pids(&self) -> &Arc<PidTable> {
+        &self.group.container.ns.pids
     }
 
     /// Credentials now.

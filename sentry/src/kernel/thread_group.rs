@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 
+use crate::kernel::container::Container;
 use crate::kernel::limits::Limits;
 use crate::kernel::signal::{Actions, GroupSignals};
 use crate::kernel::task::{Task, Tid};
@@ -118,6 +119,10 @@ pub struct GroupState {
 pub struct ThreadGroup {
     /// Its id: that of its first thread.
     pub tgid: Tid,
+    /// The container it belongs to.
+    pub container: Arc<Container>,
+    /// It was made from outside and is known there: its end is told.
+    pub reported: AtomicBool,
     /// Its state.
     pub state: Mutex<GroupState>,
     /// Whether its parent may find something to wait for here: a hint that spares a look at every other child. Set
@@ -144,18 +149,14 @@ pub struct ThreadGroup {
 }
 
 impl ThreadGroup {
-    /// A process without threads, with default limits and handlers.
-    #[must_use]
-    pub fn new(tgid: Tid) -> Arc<Self> {
-        Self::with(tgid, Arc::new(Actions::default()), Limits::default())
-    }
-
     /// A process without threads, with these handlers and limits.
     #[must_use]
-    pub fn with(tgid: Tid, actions: Arc<Actions>, limits: Limits) -> Arc<Self> {
+    pub fn with(tgid: Tid, container: &Arc<Container>, actions: Arc<Actions>, limits: Limits) -> Arc<Self> {
         let state = GroupState { exit_signal: libc::SIGCHLD, ..GroupState::default() };
         Arc::new(ThreadGroup {
             tgid,
+            container: container.clone(),
+            reported: AtomicBool::new(false),
             state: Mutex::new(Level::ThreadGroup, state),
             news: AtomicBool::new(false),
             signals: GroupSignals::new(actions),

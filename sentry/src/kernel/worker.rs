@@ -147,6 +147,9 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
         if cx.own.trace_own.after != After::Nothing {
             ptrace::stop::go_on(cx);
         }
+        if cx.task.container().is_frozen() && cx.task.flags.load(Ordering::SeqCst) & flags::EXIT == 0 {
+            return Outcome::Sleep;
+        }
         if !signal::is_stopped(cx.task) {
             retry_waiting(cx);
         }

@@ -295,7 +295,7 @@ fn capget(cx: &mut CurrentTask<'_>, header: UserAddr, data: UserAddr) -> Syscall
     }
     let creds = match pid {
         0 => cx.creds(),
-        pid => cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?.creds(),
+        pid => cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?.creds(),
     };
     if data.is_null() {
         return ok();

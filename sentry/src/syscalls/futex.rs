@@ -139,7 +139,7 @@ fn set_robust_list(cx: &mut CurrentTask<'_>, head: u64, len: u64) -> SyscallResu
 
 fn get_robust_list(cx: &mut CurrentTask<'_>, pid: i32, head: UserAddr, len: UserAddr) -> SyscallResult {
     if pid != 0 && pid != cx.task.tid.0 {
-        cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?;
+        cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?;
         return Err(Errno::EPERM);
     }
     let mm = cx.mm()?;

@@ -186,7 +186,7 @@ fn get_mempolicy(
 }
 
 fn migrate_pages(cx: &mut CurrentTask<'_>, pid: i32, max: u64, old: UserAddr, new: UserAddr) -> SyscallResult {
-    if pid != 0 && cx.kernel().pids.task(crate::kernel::task::Tid(pid)).is_none() {
+    if pid != 0 && cx.task.pids().task(crate::kernel::task::Tid(pid)).is_none() {
         return Err(Errno::ESRCH);
     }
     nodes(cx, old, max)?;

@@ -180,7 +180,7 @@ fn target(cx: &CurrentTask<'_>, pid: i32) -> Result<std::sync::Arc<crate::mm::Mm
     if pid == 0 {
         return cx.mm();
     }
-    let task = cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?;
+    let task = cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?;
     if !may_touch(&cx.creds(), &task.creds()) {
         return Err(Errno::EPERM);
     }

@@ -26,7 +26,7 @@ pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC nanovisor";
 const NAME_MAX: i32 = 64;
 
 fn uname(cx: &mut CurrentTask<'_>, buf: UserAddr) -> SyscallResult {
-    let names = cx.kernel().uts.lock().clone();
+    let names = cx.task.ns().uts.names.lock().clone();
     let fields: [&[u8]; 6] =
         [b"Linux", &names.hostname, RELEASE.as_bytes(), VERSION.as_bytes(), b"x86_64", &names.domainname];
     let mut out = [0u8; 65 * 6];
@@ -56,13 +56,13 @@ fn read_name(cx: &CurrentTask<'_>, name: UserAddr, len: i32) -> Result<Vec<u8>, 
 
 fn sethostname(cx: &mut CurrentTask<'_>, name: UserAddr, len: i32) -> SyscallResult {
     let name = read_name(cx, name, len)?;
-    cx.kernel().uts.lock().hostname = name;
+    cx.task.ns().uts.names.lock().hostname = name;
     ok()
 }
 
 fn setdomainname(cx: &mut CurrentTask<'_>, name: UserAddr, len: i32) -> SyscallResult {
     let name = read_name(cx, name, len)?;
-    cx.kernel().uts.lock().domainname = name;
+    cx.task.ns().uts.names.lock().domainname = name;
     ok()
 }
 
@@ -124,7 +124,7 @@ fn sysinfo(cx: &mut CurrentTask<'_>, info: UserAddr) -> SyscallResult {
     let kernel = cx.kernel();
     let uptime = kernel.clock.monotonic().saturating_sub(kernel.clock.boot_time()) / 1_000_000_000;
     let (total, used) = (kernel.memory.limit(), kernel.memory.charged());
-    let procs = u16::try_from(kernel.pids.tree().task_count()).unwrap_or(u16::MAX);
+    let procs = u16::try_from(cx.task.pids().tree().task_count()).unwrap_or(u16::MAX);
     let mut out = [0u8; 112];
     let mut put = |at: usize, value: u64| out[at..at + 8].copy_from_slice(&value.to_le_bytes());
     put(0, uptime.unsigned_abs());

@@ -79,9 +79,9 @@ fn make(cx: &CurrentTask<'_>, mode: u32, attr: UserAddr, charged: u64) -> Result
 fn mq_open(cx: &mut CurrentTask<'_>, name: UserStr, flags: u32, mode: u32, attr: UserAddr) -> SyscallResult {
     let name = name_of(cx, name)?;
     let flags = OpenFlags::from_bits_truncate(flags);
-    let kernel = cx.kernel().clone();
+    let ipc = cx.task.ns().ipc.clone();
     let (found, charged, count) = {
-        let queues = kernel.ipc.mq.lock();
+        let queues = ipc.mq.lock();
         (queues.get(&name).cloned(), queues.values().map(|q| q.charge()).sum(), queues.len())
     };
     let queue = match found {
@@ -98,7 +98,7 @@ fn mq_open(cx: &mut CurrentTask<'_>, name: UserStr, flags: u32, mode: u32, attr:
         None => {
             let queue = make(cx, mode, attr, charged)?;
             // Two may have made it at once: the first stays.
-            kernel.ipc.mq.lock().entry(name).or_insert(queue).clone()
+            ipc.mq.lock().entry(name).or_insert(queue).clone()
         }
     };
     let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::NONBLOCK;
@@ -109,8 +109,8 @@ fn mq_open(cx: &mut CurrentTask<'_>, name: UserStr, flags: u32, mode: u32, attr:
 fn mq_unlink(cx: &mut CurrentTask<'_>, name: UserStr) -> SyscallResult {
     let name = name_of(cx, name)?;
     let creds = cx.creds();
-    let kernel = cx.kernel().clone();
-    let mut queues = kernel.ipc.mq.lock();
+    let ipc = cx.task.ns().ipc.clone();
+    let mut queues = ipc.mq.lock();
     let queue = queues.get(&name).ok_or(Errno::ENOENT)?;
     // The directory is sticky.
     if creds.fsuid() != queue.owner.0 && !creds.has_cap(CAP_FOWNER) {

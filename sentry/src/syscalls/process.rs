@@ -182,9 +182,9 @@ fn pidfd_open(cx: &mut CurrentTask<'_>, pid: i32, flags: u32) -> SyscallResult {
     if flags & !PIDFD_NONBLOCK != 0 || pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let group = cx.kernel().pids.group(Tid(pid));
+    let group = cx.task.pids().group(Tid(pid));
     // A thread that leads no process has no pidfd.
-    let known = cx.kernel().pids.task(Tid(pid)).is_some();
+    let known = cx.task.pids().task(Tid(pid)).is_some();
     let group = group.ok_or(if known { Errno::EINVAL } else { Errno::ESRCH })?;
     let file = PidFile::open(&group, flags & PIDFD_NONBLOCK != 0);
     let fd = cx.fds()?.install(file, true, 0, cx.task.group.limit(resource::NOFILE))?;
@@ -218,7 +218,7 @@ pub fn may_inspect(cx: &CurrentTask<'_>, task: &crate::kernel::task::Task) -> bo
 }
 
 fn kcmp(cx: &mut CurrentTask<'_>, pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) -> SyscallResult {
-    let find = |pid| cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH);
+    let find = |pid| cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH);
     let (a, b) = (find(pid1)?, find(pid2)?);
     if !may_inspect(cx, &a) || !may_inspect(cx, &b) {
         return Err(Errno::EPERM);

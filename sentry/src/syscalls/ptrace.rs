@@ -61,7 +61,7 @@ fn ptrace(cx: &mut CurrentTask<'_>, request: i64, pid: i32, addr: u64, data: u64
     if request == req::TRACEME {
         return trace_me(cx);
     }
-    let task = cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?;
+    let task = cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?;
     match request {
         req::ATTACH => return attach(cx, &task, None),
         req::SEIZE => {
@@ -271,7 +271,7 @@ fn transfer(
     }
     let mine = cx.mm()?;
     let (ours, mut theirs) = (vectors(&mine, local)?, vectors(&mine, remote)?);
-    let task = cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?;
+    let task = cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?;
     if !may_inspect(cx, &task) {
         return Err(Errno::EPERM);
     }

@@ -23,7 +23,7 @@ const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_SYS_NICE: u32 = 23;
 
 fn target(cx: &CurrentTask<'_>, pid: i32) -> Result<Arc<Task>, Errno> {
-    if pid == 0 { Ok(cx.task.clone()) } else { cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH) }
+    if pid == 0 { Ok(cx.task.clone()) } else { cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH) }
 }
 
 fn set(cx: &CurrentTask<'_>, task: &Task, which: u32, new: Limit) -> Result<Limit, Errno> {
@@ -88,7 +88,7 @@ fn prlimit64(cx: &mut CurrentTask<'_>, pid: i32, resource: u32, new: UserAddr, o
 
 /// The tasks that `which` and `who` name: 0 a thread, 1 a process group, 2 a user.
 fn named(cx: &CurrentTask<'_>, which: i32, who: i32) -> Result<Vec<Arc<Task>>, Errno> {
-    let all = || cx.kernel().pids.tasks();
+    let all = || cx.task.pids().tasks();
     let found: Vec<_> = match which {
         0 => vec![target(cx, who)?],
         1 => {

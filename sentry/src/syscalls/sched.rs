@@ -39,7 +39,7 @@ fn target(cx: &CurrentTask<'_>, pid: i32) -> Result<Arc<Task>, Errno> {
     match pid {
         0 => Ok(cx.task.clone()),
         p if p < 0 => Err(Errno::EINVAL),
-        p => cx.kernel().pids.task(Tid(p)).ok_or(Errno::ESRCH),
+        p => cx.task.pids().task(Tid(p)).ok_or(Errno::ESRCH),
     }
 }
 

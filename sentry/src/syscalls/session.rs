@@ -26,7 +26,7 @@ fn of(cx: &CurrentTask<'_>, pid: i32) -> Result<Arc<ThreadGroup>, Errno> {
     if pid == 0 {
         return Ok(cx.task.group.clone());
     }
-    cx.kernel().pids.task(Tid(pid)).map(|t| t.group.clone()).ok_or(Errno::ESRCH)
+    cx.task.pids().task(Tid(pid)).map(|t| t.group.clone()).ok_or(Errno::ESRCH)
 }
 
 fn getpgid(cx: &mut CurrentTask<'_>, pid: i32) -> SyscallResult {
@@ -44,7 +44,7 @@ fn setpgid(cx: &mut CurrentTask<'_>, pid: i32, pgid: i32) -> SyscallResult {
     if pgid < 0 {
         return Err(Errno::EINVAL);
     }
-    let tree = cx.kernel().pids.tree();
+    let tree = cx.task.pids().tree();
     let group = tree.group(Tid(pid)).cloned().ok_or_else(|| {
         // A thread that is not the first is no process.
         if tree.task(Tid(pid)).is_some() { Errno::EINVAL } else { Errno::ESRCH }
@@ -74,7 +74,7 @@ fn setpgid(cx: &mut CurrentTask<'_>, pid: i32, pgid: i32) -> SyscallResult {
 
 fn setsid(cx: &mut CurrentTask<'_>) -> SyscallResult {
     let me = &cx.task.group;
-    let tree = cx.kernel().pids.tree();
+    let tree = cx.task.pids().tree();
     let id = me.tgid.0;
     // A group leader would leave its members behind in another session.
     if !tree.process_group(id).is_empty() {

@@ -240,7 +240,7 @@ fn is_shielded(cx: &CurrentTask<'_>, group: &Arc<ThreadGroup>, signo: i32) -> bo
 
 /// Sends to a process after the permission check; signal 0 only checks.
 fn to_group(cx: &CurrentTask<'_>, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errno> {
-    let any = cx.kernel().pids.task(group.tgid).ok_or(Errno::ESRCH)?;
+    let any = cx.task.pids().task(group.tgid).ok_or(Errno::ESRCH)?;
     if !permitted(cx, &any, info.signo) {
         return Err(Errno::EPERM);
     }
@@ -271,18 +271,18 @@ fn kill(cx: &mut CurrentTask<'_>, pid: i32, signo: i32) -> SyscallResult {
         i32::MIN => Err(Errno::ESRCH),
         -1 => {
             // Everybody but the first process and the caller's own.
-            let mut groups = cx.kernel().pids.groups();
+            let mut groups = cx.task.pids().groups();
             groups.retain(|g| g.tgid != Tid(1) && g.tgid != cx.task.group.tgid);
             to_many(cx, &groups, info)
         }
         p if p <= 0 => {
             let pgid = if p == 0 { cx.task.group.pgid() } else { -p };
-            let groups = cx.kernel().pids.tree().process_group(pgid);
+            let groups = cx.task.pids().tree().process_group(pgid);
             to_many(cx, &groups, info)
         }
         p => {
             // Any thread's id names its process here.
-            let task = cx.kernel().pids.task(Tid(p)).ok_or(Errno::ESRCH)?;
+            let task = cx.task.pids().task(Tid(p)).ok_or(Errno::ESRCH)?;
             to_group(cx, &task.group.clone(), info)?;
             ok()
         }
@@ -295,7 +295,7 @@ fn to_thread(cx: &CurrentTask<'_>, tgid: Option<i32>, tid: i32, info: SigInfo) -
         return Err(Errno::EINVAL);
     }
     check_signo(info.signo)?;
-    let task = cx.kernel().pids.task(Tid(tid)).ok_or(Errno::ESRCH)?;
+    let task = cx.task.pids().task(Tid(tid)).ok_or(Errno::ESRCH)?;
     if tgid.is_some_and(|t| t != task.group.tgid.0) {
         return Err(Errno::ESRCH);
     }
@@ -332,7 +332,7 @@ fn read_info(cx: &CurrentTask<'_>, addr: UserAddr, signo: i32, to_self: bool) ->
 fn rt_sigqueueinfo(cx: &mut CurrentTask<'_>, pid: i32, signo: i32, info: UserAddr) -> SyscallResult {
     let info = read_info(cx, info, signo, pid == cx.task.group.tgid.0)?;
     check_signo(signo)?;
-    let task = cx.kernel().pids.task(Tid(pid)).ok_or(Errno::ESRCH)?;
+    let task = cx.task.pids().task(Tid(pid)).ok_or(Errno::ESRCH)?;
     to_group(cx, &task.group.clone(), info)?;
     ok()
 }

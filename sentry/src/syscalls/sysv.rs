@@ -63,12 +63,12 @@ fn get<T>(
 }
 
 fn shmget(cx: &mut CurrentTask<'_>, key: i32, size: u64, flags: u32) -> SyscallResult {
-    let kernel = cx.kernel().clone();
+    let (kernel, ipc) = (cx.kernel().clone(), cx.task.ns().ipc.clone());
     let pid = cx.task.group.tgid.0;
     let fits = |segment: &Segment| {
         if size > segment.size { Err(Errno::EINVAL) } else { Ok(segment.state.lock().perm) }
     };
-    get(cx, (key, flags), &kernel.ipc.shm, fits, |ids, perm| {
+    get(cx, (key, flags), &ipc.shm, fits, |ids, perm| {
         if size == 0 || size > SHMMAX {
             return Err(Errno::EINVAL);
         }
@@ -76,12 +76,12 @@ fn shmget(cx: &mut CurrentTask<'_>, key: i32, size: u64, flags: u32) -> SyscallR
         if size > 1 << 47 || flags & SHM_HUGETLB != 0 {
             return Err(Errno::ENOMEM);
         }
-        ids.add(key, SHMMNI, |id, seq| Segment::new(&kernel, id, size, pid, Perm { seq, ..perm }))
+        ids.add(key, SHMMNI, |id, seq| Segment::new((&kernel, &ipc), id, size, pid, Perm { seq, ..perm }))
     })
 }
 
 fn shmat(cx: &mut CurrentTask<'_>, id: i32, addr: u64, flags: u32) -> SyscallResult {
-    let segment = cx.kernel().ipc.shm.lock().get(id)?;
+    let segment = cx.task.ns().ipc.shm.lock().get(id)?;
     let remap = flags & SHM_REMAP != 0;
     let at = if flags & SHM_RND != 0 { abi::page_down(addr) } else { addr };
     if at & abi::PAGE_MASK != 0 || remap && at == 0 {
@@ -109,18 +109,18 @@ fn shmdt(cx: &mut CurrentTask<'_>, addr: u64) -> SyscallResult {
     if addr & abi::PAGE_MASK != 0 {
         return Err(Errno::EINVAL);
     }
-    shm::detach(&*cx.mm()?, addr, cx.task.group.tgid.0, cx.kernel())?;
+    shm::detach(&*cx.mm()?, addr, cx.task.group.tgid.0, &cx.task.ns().ipc)?;
     ok()
 }
 
 fn semget(cx: &mut CurrentTask<'_>, key: i32, count: i32, flags: u32) -> SyscallResult {
     let count = usize::try_from(count).ok().filter(|n| *n <= SEMMSL).ok_or(Errno::EINVAL)?;
-    let kernel = cx.kernel().clone();
+    let (kernel, ipc) = (cx.kernel().clone(), cx.task.ns().ipc.clone());
     let fits = |set: &Set| {
         let state = set.state.lock();
         if count > state.sems.len() { Err(Errno::EINVAL) } else { Ok(state.perm) }
     };
-    get(cx, (key, flags), &kernel.ipc.sem, fits, |ids, perm| {
+    get(cx, (key, flags), &ipc.sem, fits, |ids, perm| {
         if count == 0 {
             return Err(Errno::EINVAL);
         }
@@ -139,8 +139,8 @@ fn semop(cx: &mut CurrentTask<'_>, id: i32, ops: UserAddr, count: usize) -> Sysc
 /// The calling task's undo list, made where it has none.
 #[must_use]
 pub fn undo_list(cx: &mut CurrentTask<'_>) -> Arc<UndoList> {
-    let (kernel, pid) = (cx.task.kernel.clone(), cx.task.group.tgid.0);
-    cx.own.sem_undo.get_or_insert_with(|| UndoList::new(&kernel, pid)).clone()
+    let (kernel, ipc, pid) = (&cx.task.kernel, &cx.task.ns().ipc, cx.task.group.tgid.0);
+    cx.own.sem_undo.get_or_insert_with(|| UndoList::new(kernel, ipc, pid)).clone()
 }
 
 fn semtimedop(cx: &mut CurrentTask<'_>, id: i32, ops: UserAddr, count: usize, timeout: UserAddr) -> SyscallResult {
@@ -156,7 +156,7 @@ fn semtimedop(cx: &mut CurrentTask<'_>, id: i32, ops: UserAddr, count: usize, ti
     let half = |b: &[u8], i: usize| u16::from_le_bytes([b[i], b[i + 1]]);
     let decode = |b: &[u8]| SemBuf { num: half(b, 0), op: half(b, 2).cast_signed(), flags: u32::from(half(b, 4)) };
     let ops: Vec<SemBuf> = raw.chunks_exact(6).map(decode).collect();
-    let set = cx.kernel().ipc.sem.lock().get(id)?;
+    let set = cx.task.ns().ipc.sem.lock().get(id)?;
     let alters = ops.iter().any(|op| op.op != 0);
     let creds = cx.creds();
     {
@@ -171,9 +171,9 @@ fn semtimedop(cx: &mut CurrentTask<'_>, id: i32, ops: UserAddr, count: usize, ti
 }
 
 fn msgget(cx: &mut CurrentTask<'_>, key: i32, flags: u32) -> SyscallResult {
-    let kernel = cx.kernel().clone();
+    let (kernel, ipc) = (cx.kernel().clone(), cx.task.ns().ipc.clone());
     let fits = |queue: &Queue| Ok(queue.state.lock().perm);
-    get(cx, (key, flags), &kernel.ipc.msg, fits, |ids, perm| {
+    get(cx, (key, flags), &ipc.msg, fits, |ids, perm| {
         ids.add(key, MSGMNI, |id, seq| Queue::new(&kernel, id, Perm { seq, ..perm }))
     })
 }
@@ -186,7 +186,7 @@ fn msgsnd(cx: &mut CurrentTask<'_>, id: i32, from: UserAddr, size: usize, flags:
     }
     let mut text = vec![0; size];
     mm.read_bytes(from.checked_add(8).ok_or(Errno::EFAULT)?, &mut text)?;
-    let queue = cx.kernel().ipc.msg.lock().get(id)?;
+    let queue = cx.task.ns().ipc.msg.lock().get(id)?;
     op::start(cx, SendOp { queue, message: Message { kind, text: Arc::from(text) }, flags })
 }
 
@@ -197,7 +197,7 @@ fn msgrcv(cx: &mut CurrentTask<'_>, id: i32, to: UserAddr, size: usize, wanted: 
     if flags & MSG_COPY != 0 && (flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
         return Err(Errno::EINVAL);
     }
-    let queue = cx.kernel().ipc.msg.lock().get(id)?;
+    let queue = cx.task.ns().ipc.msg.lock().get(id)?;
     op::start(cx, ReceiveOp { queue, to, size, wanted, flags })
 }
 

@@ -273,7 +273,7 @@ fn notification(cx: &CurrentTask<'_>, event: UserAddr) -> Result<Box<dyn FnOnce(
         // To the kernel, SIGEV_THREAD is a signal like any other.
         libc::SIGEV_SIGNAL | libc::SIGEV_THREAD if valid => Ok(Box::new(move |_| Notify::Process(signo, value))),
         libc::SIGEV_THREAD_ID if valid => {
-            let task = cx.kernel().pids.task(Tid(tid)).filter(|t| t.group.tgid == cx.task.group.tgid);
+            let task = cx.task.pids().task(Tid(tid)).filter(|t| t.group.tgid == cx.task.group.tgid);
             let task = Arc::downgrade(&task.ok_or(Errno::EINVAL)?);
             Ok(Box::new(move |_| Notify::Thread(task, signo, value)))
         }

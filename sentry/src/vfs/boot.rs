@@ -1,123 +1,120 @@
-//! The first tree: the image below a writable layer, and the kernel's own file systems on it.
+//! What the kernel itself makes in a tree before anybody runs in it.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use abi::Errno;
 
-use crate::fs::rofs::{OpenError, RofsFs};
 use crate::fs::tmpfs::{Limits, TmpFs};
-use crate::fs::{dev, proc, sys, tty};
 use crate::kernel::Kernel;
 use crate::vfs::caller::Caller;
 use crate::vfs::inode::FileType;
-use crate::vfs::mount::{Mount, MountFlags, SuperBlock};
+use crate::vfs::mount::MountFlags;
 use crate::vfs::path::PathRef;
 use crate::vfs::walk::{Resolve, Walk};
 use crate::vfs::{IoSource, OpenFlags, Vfs, change, open};
 
-/// Why there is no root.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// The image.
-    #[error("the image cannot be used: {0}")]
-    Image(#[from] OpenError),
-    /// A step of preparing the tree.
-    #[error("cannot prepare {path} in the sandbox: {errno}")]
-    Tree {
-        /// What was to be made.
-        path: String,
-        /// Why it was not.
-        errno: Errno,
-    },
-}
-
-fn failed(path: &[u8]) -> impl Fn(Errno) -> BootError {
-    let path = String::from_utf8_lossy(path).into_owned();
-    move |errno| BootError::Tree { path: path.clone(), errno }
-}
-
-/// Builds the tree of a sandbox: `image` as a writable root, /proc, /sys, /dev and what belongs into it, and the
-/// generated `files` (path, mode, content).
+/// The directory `path`, made with all above it where it is missing.
 ///
 /// # Errors
-/// See [`BootError`].
-pub fn build_root(kernel: &Arc<Kernel>, image: File, files: &[(Vec<u8>, u32, Vec<u8>)]) -> Result<PathRef, BootError> {
-    let vfs = &kernel.vfs;
-    let fs = RofsFs::open(vfs, &kernel.memory, image)?;
-    let lower = fs.root().map_err(failed(b"/"))?;
-    let sb = Arc::new(TmpFs::overlay(vfs, &kernel.memory, lower));
-    let mount = vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME);
-    vfs.mounts.set_root(mount.clone());
-    let root = mount.root_path();
-    let caller = Caller::kernel(vfs, root.clone());
-    mount_kernel_trees(kernel, &caller)?;
-    for (path, mode, content) in files {
-        write_file(kernel, &caller, path, *mode, content).map_err(failed(path))?;
+/// `ENOTDIR` where something else is there; as `mkdir(2)`.
+pub fn ensure_dirs(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
+    let mut place = caller.root.clone();
+    let mut end = 0;
+    while end < path.len() {
+        let rest = path.get(end + 1..).unwrap_or_default();
+        end = rest.iter().position(|b| *b == b'/').map_or(path.len(), |at| end + 1 + at);
+        place = ensure_dir(caller, path.get(..end).unwrap_or_default())?;
     }
-    Ok(root)
-}
-
-fn mount_kernel_trees(kernel: &Arc<Kernel>, caller: &Caller<'_>) -> Result<(), BootError> {
-    let vfs = &kernel.vfs;
-    let guarded = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
-    let tmpfs = |name: &'static str, source: &[u8], perm| {
-        TmpFs::mount(vfs, &kernel.memory, name, source, (perm, 0, 0), Limits::default())
-    };
-    tty::device::register(kernel);
-    mount_at(caller, b"/proc", proc::mount(kernel), guarded)?;
-    mount_at(caller, b"/sys", sys::mount(kernel), guarded)?;
-    let dev_flags = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RELATIME;
-    let dev = mount_at(caller, b"/dev", tmpfs("tmpfs", b"tmpfs", 0o755), dev_flags)?;
-    dev::populate(caller, &dev.root_path()).map_err(failed(b"/dev"))?;
-    mount_at(
-        caller,
-        b"/dev/pts",
-        tty::devpts::mount(kernel),
-        MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RELATIME,
-    )?;
-    mount_at(caller, b"/dev/shm", tmpfs("tmpfs", b"shm", 0o1777), guarded)?;
-    Ok(())
-}
-
-/// Mounts `sb` on the directory `path`, made where it is not there.
-///
-/// # Errors
-/// See [`BootError`].
-pub fn mount_at(caller: &Caller<'_>, path: &[u8], sb: SuperBlock, flags: MountFlags) -> Result<Arc<Mount>, BootError> {
-    let sb = Arc::new(sb);
-    let mount = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
-    let place = ensure_dir(caller, path).map_err(failed(path))?;
-    caller.vfs.mounts.attach(&mount, place).map_err(failed(path))?;
-    Ok(mount)
+    Ok(place)
 }
 
 fn ensure_dir(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
-    match change::make(caller, caller.root.clone(), path, FileType::Directory, 0o755, |_| Ok(())) {
-        Ok(place) => Ok(place),
-        Err(Errno::EEXIST) => {
-            let place = Walk::new(caller, caller.root.clone(), Resolve::empty()).path(path, true)?;
-            if place.inode().attr().kind == FileType::Directory { Ok(place) } else { Err(Errno::ENOTDIR) }
+    let find = || Walk::new(caller, caller.root.clone(), Resolve::empty()).path(path, true);
+    let place = match find() {
+        Err(Errno::ENOENT) => {
+            return change::make(caller, caller.root.clone(), path, FileType::Directory, 0o755, |_| Ok(()));
         }
-        Err(errno) => Err(errno),
+        found => found?,
+    };
+    if place.inode().attr().kind == FileType::Directory { Ok(place) } else { Err(Errno::ENOTDIR) }
+}
+
+/// Makes the directories above `path`.
+fn ensure_parents(caller: &Caller<'_>, path: &[u8]) -> Result<(), Errno> {
+    match path.iter().rposition(|b| *b == b'/').filter(|at| *at > 0) {
+        Some(slash) => ensure_dirs(caller, path.get(..slash).unwrap_or_default()).map(|_| ()),
+        None => Ok(()),
     }
 }
 
-fn write_file(kernel: &Kernel, caller: &Caller<'_>, path: &[u8], mode: u32, content: &[u8]) -> Result<(), Errno> {
-    if let Some(slash) = path.iter().rposition(|b| *b == b'/').filter(|at| *at > 0) {
-        ensure_dir(caller, path.get(..slash).unwrap_or_default())?;
-    }
-    // What is there is replaced, not followed: the image may have a symlink that leads anywhere.
+/// What `path` leads to; an empty file is made where there is nothing.
+///
+/// # Errors
+/// `EISDIR` where a directory is there; as `open(2)`.
+pub fn ensure_file(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
+    ensure_parents(caller, path)?;
+    let place = match Walk::new(caller, caller.root.clone(), Resolve::empty()).path(path, true) {
+        Err(Errno::ENOENT) => {
+            return change::make(caller, caller.root.clone(), path, FileType::Regular, 0o644, |_| Ok(()));
+        }
+        found => found?,
+    };
+    if place.inode().attr().kind == FileType::Directory { Err(Errno::EISDIR) } else { Ok(place) }
+}
+
+/// Makes the file `path` anew, with this content. What is there is replaced, not followed: the image may have a symlink
+/// that leads anywhere.
+///
+/// # Errors
+/// As `open(2)` and `unlink(2)`.
+pub fn write_file(kernel: &Kernel, caller: &Caller<'_>, path: &[u8], mode: u32, content: &[u8]) -> Result<(), Errno> {
+    ensure_parents(caller, path)?;
     match change::unlink(caller, caller.root.clone(), path) {
+        // Something is mounted there: a file that was given from outside.
+        Err(Errno::EBUSY) => return overwrite(kernel, caller, path, content),
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let flags = OpenFlags::WRONLY | OpenFlags::CREAT | OpenFlags::EXCL;
+    put(kernel, caller, path, (OpenFlags::WRONLY | OpenFlags::CREAT | OpenFlags::EXCL, mode), content)
+}
+
+/// Writes to the file `path`, which is there.
+///
+/// # Errors
+/// As `open(2)` and `write(2)`.
+pub fn overwrite(kernel: &Kernel, caller: &Caller<'_>, path: &[u8], content: &[u8]) -> Result<(), Errno> {
+    put(kernel, caller, path, (OpenFlags::WRONLY, 0), content)
+}
+
+fn put(
+    kernel: &Kernel,
+    caller: &Caller<'_>,
+    path: &[u8],
+    (flags, mode): (OpenFlags, u32),
+    content: &[u8],
+) -> Result<(), Errno> {
     let how = open::OpenHow { flags, mode, ..open::OpenHow::default() };
     match open::open(caller, &kernel.devices, caller.root.clone(), path, how)? {
         open::Opened::File(file) => file.write(&mut IoSource::kernel(content)).map(|_| ()),
         open::Opened::Fifo(..) => Err(Errno::EINVAL),
     }
+}
+
+/// Mounts `sb` on the directory `path`, made where it is not there, for tests.
+///
+/// # Errors
+/// As [`ensure_dirs`]; `EBUSY`.
+#[cfg(test)]
+pub fn mount_at(
+    caller: &Caller<'_>,
+    path: &[u8],
+    sb: crate::vfs::mount::SuperBlock,
+    flags: MountFlags,
+) -> Result<Arc<crate::vfs::mount::Mount>, Errno> {
+    let sb = Arc::new(sb);
+    let mount = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
+    caller.vfs.mounts.attach(&mount, ensure_dirs(caller, path)?)?;
+    Ok(mount)
 }
 
 /// A tree with an empty writable root, for tests.

@@ -32,6 +32,12 @@ impl FsContext {
         FsContext { state: Mutex::new(Level::TaskShared, FsState { root, cwd, umask, ns: None }) }
     }
 
+    /// A context that begins with this.
+    #[must_use]
+    pub fn of(state: FsState) -> Self {
+        FsContext { state: Mutex::new(Level::TaskShared, state) }
+    }
+
     /// A copy that changes apart.
     #[must_use]
     pub fn fork(&self) -> Self {

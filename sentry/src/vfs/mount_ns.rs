@@ -10,13 +10,23 @@ use crate::vfs::fs_context::FsState;
 use crate::vfs::mount::{Mount, MountTable};
 use crate::vfs::path::PathRef;
 
-/// A namespace that is not the first; its mounts go with it.
+/// A mount namespace; its mounts go with it.
 pub struct MountNs {
+    /// Its number in `/proc/PID/ns`.
+    pub ino: u32,
     table: MountTable,
     root: Mutex<Arc<Mount>>,
 }
 
 impl MountNs {
+    /// A namespace whose topmost mount is `root`, which is attached nowhere.
+    #[must_use]
+    pub fn new(table: &MountTable, root: Arc<Mount>) -> Arc<Self> {
+        // Mounts are numbered; a namespace's first one tells it from all others.
+        let ino = 0xe000_0000 | (root.id & 0x0fff_ffff);
+        Arc::new(MountNs { ino, table: table.clone(), root: Mutex::new(Level::Leaf, root) })
+    }
+
     /// Its topmost mount.
     #[must_use]
     pub fn root(&self) -> Arc<Mount> {
@@ -57,7 +67,7 @@ pub fn unshare(table: &MountTable, state: &mut FsState) -> Result<(), Errno> {
     let copy = |m: &Arc<Mount>| table.detached(m.sb.clone(), m.root.clone(), m.flags());
     let root = copy(&old_root);
     copies.insert(old_root.id, root.clone());
-    let ns = Arc::new(MountNs { table: table.clone(), root: Mutex::new(Level::Leaf, root) });
+    let ns = MountNs::new(table, root);
     for mount in table.below(&old_root) {
         let Some(place) = mount.place() else { continue };
         let Some(parent) = copies.get(&place.mount.id).cloned() else { continue };

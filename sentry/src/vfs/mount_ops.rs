@@ -7,6 +7,7 @@ use abi::Errno;
 use crate::fs::tmpfs::{Limits, TmpFs};
 use crate::fs::{dev, proc, sys, tty};
 use crate::kernel::Kernel;
+use crate::kernel::container::Namespaces;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::fs_context::FsState;
@@ -27,18 +28,18 @@ fn graft(caller: &Caller<'_>, mount: &Arc<Mount>, place: PathRef) -> Result<(), 
     caller.vfs.mounts.attach(mount, place)
 }
 
-/// A bind mount: `source` shows at `place` too, with what is mounted below it where `recursive`.
+/// A bind mount: `source` shows at `place` too, with what is mounted below it where `recursive`. Answers the topmost.
 ///
 /// # Errors
 /// `ENOTDIR` for a directory on a file or the other way round; `ENOSPC`.
-pub fn bind(caller: &Caller<'_>, source: &PathRef, place: PathRef, recursive: bool) -> Result<(), Errno> {
+pub fn bind(caller: &Caller<'_>, source: &PathRef, place: PathRef, recursive: bool) -> Result<Arc<Mount>, Errno> {
     let table = &caller.vfs.mounts;
     let copy = |m: &Arc<Mount>, root: &Arc<Dentry>| table.detached(m.sb.clone(), root.clone(), m.flags());
     let top = copy(&source.mount, &source.dentry);
     // Listed before anything is attached: the copy may lie below its source.
     let below = if recursive { table.below(&source.mount) } else { Vec::new() };
     graft(caller, &top, place)?;
-    let mut copies = vec![(source.mount.id, top)];
+    let mut copies = vec![(source.mount.id, top.clone())];
     for mount in below {
         let Some(at) = mount.place() else { continue };
         if at.mount.id == source.mount.id && !at.dentry.is_within(&source.dentry) {
@@ -49,7 +50,7 @@ pub fn bind(caller: &Caller<'_>, source: &PathRef, place: PathRef, recursive: bo
         table.attach(&fresh, PathRef { mount: parent, dentry: at.dentry })?;
         copies.push((mount.id, fresh));
     }
-    Ok(())
+    Ok(top)
 }
 
 /// Moves the mount whose root `source` is to `place`.
@@ -110,31 +111,45 @@ fn tmpfs(kernel: &Kernel, caller: &Caller<'_>, source: &[u8], options: &str) -> 
     Ok(TmpFs::mount(caller.vfs, &kernel.memory, "tmpfs", source, (perm, uid, gid), limits))
 }
 
+/// A new file system of type `fstype`, and whether /dev's content belongs into it (devtmpfs).
+///
+/// # Errors
+/// `ENODEV` for types that are not there; `EINVAL` for options.
+pub fn super_block(
+    kernel: &Arc<Kernel>,
+    caller: &Caller<'_>,
+    ns: &Namespaces,
+    (fstype, source, options): (&[u8], &[u8], &[u8]),
+) -> Result<(SuperBlock, bool), Errno> {
+    let options = std::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
+    let plain = |name: &'static str, perm| {
+        TmpFs::mount(caller.vfs, &kernel.memory, name, source, (perm, 0, 0), Limits::default())
+    };
+    let sb = match fstype {
+        b"tmpfs" | b"ramfs" => tmpfs(kernel, caller, source, if fstype == b"ramfs" { "" } else { options })?,
+        b"devtmpfs" => return Ok((plain("devtmpfs", 0o755), true)),
+        b"proc" => proc::mount(kernel, ns),
+        b"sysfs" => sys::mount(kernel),
+        b"devpts" => tty::devpts::mount(kernel),
+        b"mqueue" => plain("mqueue", 0o1777),
+        _ => return Err(Errno::ENODEV),
+    };
+    Ok((sb, false))
+}
+
 /// Mounts a new file system of type `fstype` at `place`.
 ///
 /// # Errors
-/// `ENODEV` for types that are not there; `EINVAL` for options; `ENOTDIR`.
+/// As [`super_block`]; `ENOTDIR`.
 pub fn mount_new(
     kernel: &Arc<Kernel>,
     caller: &Caller<'_>,
-    (fstype, source, options): (&[u8], &[u8], &[u8]),
+    what: (&[u8], &[u8], &[u8]),
     place: PathRef,
     flags: MountFlags,
 ) -> Result<(), Errno> {
-    let options = std::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
-    let mut populate = false;
-    let sb = match fstype {
-        b"tmpfs" | b"ramfs" => tmpfs(kernel, caller, source, if fstype == b"ramfs" { "" } else { options })?,
-        b"devtmpfs" => {
-            populate = true;
-            TmpFs::mount(caller.vfs, &kernel.memory, "devtmpfs", source, (0o755, 0, 0), Limits::default())
-        }
-        b"proc" => proc::mount(kernel),
-        b"sysfs" => sys::mount(kernel),
-        b"devpts" => tty::devpts::mount(kernel),
-        b"mqueue" => TmpFs::mount(caller.vfs, &kernel.memory, "mqueue", source, (0o1777, 0, 0), Limits::default()),
-        _ => return Err(Errno::ENODEV),
-    };
+    let ns = caller.task.ok_or(Errno::EINVAL)?.ns();
+    let (sb, populate) = super_block(kernel, caller, ns, what)?;
     let sb = Arc::new(sb);
     let mount = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
     if populate {
@@ -198,7 +213,7 @@ pub fn pivot_root(kernel: &Kernel, caller: &Caller<'_>, new: &PathRef, put_old: 
         Some(ns) => ns.set_root(new.mount.clone()),
         None => table.set_root(new.mount.clone()),
     }
-    for other in kernel.pids.tasks() {
+    for other in kernel.tasks() {
         let Some(fs) = other.fs() else { continue };
         let mut state = fs.state.lock();
         let FsState { root: its_root, cwd, .. } = &mut *state;

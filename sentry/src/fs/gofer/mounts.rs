@@ -13,11 +13,8 @@ use crate::kernel::Kernel;
 use crate::kernel::reactor::HostWatch;
 use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
 use crate::sync::{Level, Mutex};
-use crate::vfs::caller::Caller;
-use crate::vfs::mount::{MountFlags, SuperBlock};
-use crate::vfs::path::PathRef;
-use crate::vfs::walk::{Resolve, Walk};
-use crate::vfs::{FileType, Inode, Vfs, change};
+use crate::vfs::mount::SuperBlock;
+use crate::vfs::{Inode, Vfs};
 
 /// A sandbox's connection to its gofer.
 pub struct Connection {
@@ -66,22 +63,6 @@ impl Connection {
         GoferFs::attach(vfs, &self.client, tree.index, (sharing, served.readonly), self.each)
     }
 
-    /// Mounts one tree on `target`, made where it is missing.
-    ///
-    /// # Errors
-    /// What the gofer says, or what makes the place impossible.
-    pub fn mount(
-        &self,
-        caller: &Caller<'_>,
-        tree: GoferTree,
-        (target, source, flags): (&[u8], &[u8], MountFlags),
-    ) -> Result<(), Errno> {
-        let sb = Arc::new(self.tree(caller.vfs, tree, source)?);
-        let place = place(caller, target, sb.root.inode().attr().kind == FileType::Directory)?;
-        let mounted = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
-        caller.vfs.mounts.attach(&mounted, place)
-    }
-
     /// Lets the reactor handle answers from now on: nothing may wait for one on this thread any more. Before the
     /// reactor runs, or at once where it runs already.
     ///
@@ -95,33 +76,6 @@ impl Connection {
         // What came before the watch has no edge any more.
         self.client.pump();
         Ok(())
-    }
-}
-
-/// The place `target`, with directories made on the way, and an empty file or directory at its end where it is missing.
-/// Symlinks on the way lead within the guest's tree, as all its paths do.
-fn place(caller: &Caller<'_>, target: &[u8], dir: bool) -> Result<PathRef, Errno> {
-    let names: Vec<&[u8]> = target.split(|b| *b == b'/').filter(|n| !n.is_empty() && *n != b".").collect();
-    if names.iter().any(|n| *n == b"..") {
-        return Err(Errno::EINVAL);
-    }
-    let mut at = caller.root.clone();
-    for (i, name) in names.iter().enumerate() {
-        let last = i + 1 == names.len();
-        at = match Walk::new(caller, at.clone(), Resolve::empty()).path(name, true) {
-            Ok(place) => place,
-            Err(Errno::ENOENT) => {
-                let kind = if last && !dir { FileType::Regular } else { FileType::Directory };
-                let mode = if kind == FileType::Directory { 0o755 } else { 0o644 };
-                change::make(caller, at, name, kind, mode, |_| Ok(()))?
-            }
-            Err(errno) => return Err(errno),
-        };
-    }
-    match (at.inode().attr().kind == FileType::Directory, dir) {
-        (true, false) => Err(Errno::EISDIR),
-        (false, true) => Err(Errno::ENOTDIR),
-        _ => Ok(at),
     }
 }
 

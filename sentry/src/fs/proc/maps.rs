@@ -58,7 +58,7 @@ fn entries(task: &Arc<Task>) -> Vec<MapsEntry> {
 
 /// `maps`.
 pub(super) fn maps(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
-    let root = root_of(&task.kernel);
+    let root = root_of(task);
     Ok(entries(task).iter().flat_map(|e| line(e, root.as_ref())).collect())
 }
 
@@ -96,7 +96,7 @@ fn details(sums: &Sums, out: &mut String) {
 
 /// `smaps`.
 pub(super) fn smaps(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
-    let root = root_of(&task.kernel);
+    let root = root_of(task);
     let mut out = Vec::new();
     for entry in entries(task) {
         out.extend(line(&entry, root.as_ref()));

@@ -21,8 +21,10 @@ use abi::Errno;
 
 use crate::fs::pseudo::{Entry, Listing, PseudoDir, PseudoFs, PseudoLink, Render, fixed_link};
 use crate::kernel::Kernel;
-use crate::kernel::task::Tid;
+use crate::kernel::container::Namespaces;
+use crate::kernel::task::{Task, Tid};
 use crate::vfs::mount::SuperBlock;
+use crate::vfs::mount_ns;
 use crate::vfs::{Caller, FileType, Inode, PathRef};
 
 /// `PROC_SUPER_MAGIC`.
@@ -33,15 +35,13 @@ const MAGIC: u64 = 0x9fa0;
 struct Proc {
     fs: Arc<PseudoFs>,
     kernel: Weak<Kernel>,
+    /// Those of who mounted it: whose processes are listed, whose names shown.
+    ns: Namespaces,
     /// `/proc/PID/net`, the same for all.
     net: Arc<dyn Inode>,
 }
 
 impl Proc {
-    fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
-        self.kernel.upgrade().ok_or(Errno::ESRCH)
-    }
-
     /// A render function that is given the kernel.
     fn render(&self, f: impl Fn(&Arc<Kernel>) -> Vec<u8> + Send + Sync + 'static) -> Render {
         let kernel = self.kernel.clone();
@@ -49,9 +49,10 @@ impl Proc {
     }
 }
 
-/// The root of the tree, from which paths are shown.
-fn root_of(kernel: &Kernel) -> Option<PathRef> {
-    kernel.vfs.mounts.root().map(|m| m.root_path())
+/// The root of the tree, from which a task's paths are shown.
+fn root_of(task: &Task) -> Option<PathRef> {
+    let state = task.fs()?.state.lock().clone();
+    mount_ns::root_of(&task.kernel.vfs.mounts, &state).ok().map(|m| m.root_path())
 }
 
 struct Root {
@@ -71,8 +72,7 @@ impl Listing for Root {
             return Ok(inode.clone());
         }
         let tid = number(name).ok_or(Errno::ENOENT)?;
-        let kernel = self.proc.kernel()?;
-        let task = kernel.pids.task(tid).ok_or(Errno::ENOENT)?;
+        let task = self.proc.ns.pids.task(tid).ok_or(Errno::ENOENT)?;
         Ok(pid::directory(&self.proc, &task, true))
     }
 
@@ -89,7 +89,7 @@ impl Listing for Root {
         const PIDS: u64 = 1 << 20;
         let fixed = self.entries(caller).into_iter().enumerate();
         let mut all: Vec<(u64, Entry)> = fixed.map(|(i, e)| (i as u64 + 1, e)).collect();
-        let groups = self.proc.kernel().map(|k| k.pids.groups()).unwrap_or_default();
+        let groups = self.proc.ns.pids.groups();
         for group in groups {
             let tgid = group.tgid.0;
             let cookie = PIDS + u64::from(tgid.unsigned_abs());
@@ -127,11 +127,17 @@ pub fn process_of(
     pid::process_of(file.inode.as_ref()?.as_any())
 }
 
-/// The file system.
+/// The arguments of a process, each with a NUL; empty where it has none.
 #[must_use]
-pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {
+pub fn command_line(task: &Task) -> Vec<u8> {
+    status::arguments(task)
+}
+
+/// The file system, for the processes of `ns`.
+#[must_use]
+pub fn mount(kernel: &Arc<Kernel>, ns: &Namespaces) -> SuperBlock {
     let fs = PseudoFs::new(kernel.vfs.new_dev(), MAGIC);
-    let proc = Proc { fs: fs.clone(), kernel: Arc::downgrade(kernel), net: net::directory(&fs) };
+    let proc = Proc { fs: fs.clone(), kernel: Arc::downgrade(kernel), ns: ns.clone(), net: net::directory(&fs) };
     let mut fixed = Vec::new();
     fixed.extend(self_links(&proc));
     fixed.extend(system::files(&proc));

@@ -7,7 +7,7 @@ use abi::Errno;
 
 use crate::kernel::task::Task;
 use crate::vfs::mount::{Mount, MountFlags};
-use crate::vfs::{PathRef, Vfs};
+use crate::vfs::{PathRef, mount_ns};
 
 /// Octal escapes for what separates fields (`mangle`).
 fn mangle(path: &[u8]) -> String {
@@ -54,17 +54,17 @@ type Placed = (Arc<Mount>, Vec<u8>);
 
 /// The mounts a task can see.
 fn visible(task: &Arc<Task>) -> Result<Vec<Placed>, Errno> {
-    let root: PathRef = {
-        let fs = task.fs().ok_or(Errno::ENOENT)?;
-        let state = fs.state.lock();
-        state.root.clone()
-    };
-    let vfs: &Vfs = &task.kernel.vfs;
+    let state = task.fs().ok_or(Errno::ENOENT)?.state.lock().clone();
+    let (root, table) = (&state.root, &task.kernel.vfs.mounts);
     let shown = |mount: Arc<Mount>| {
-        let place = mount.root_path().path_from(&root);
+        let place = mount.root_path().path_from(root);
         place.reachable.then_some((mount, place.path))
     };
-    Ok(vfs.mounts.all().into_iter().filter_map(shown).collect())
+    let top = mount_ns::root_of(table, &state)?;
+    let mut all = table.below(&top);
+    all.push(top);
+    all.sort_by_key(|mount| mount.id);
+    Ok(all.into_iter().filter_map(shown).collect())
 }
 
 /// `/proc/PID/mounts`.

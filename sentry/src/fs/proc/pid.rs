@@ -139,16 +139,25 @@ const LINKS: [&str; 3] = ["cwd", "root", "exe"];
 const DIRS: [&str; 7] = ["fd", "fdinfo", "ns", "net", "task", "attr", "map_files"];
 const MEMORY: [(&str, u32, memory::Kind); 2] =
     [("mem", 0o600, memory::Kind::Mem), ("pagemap", 0o400, memory::Kind::PageMap)];
-const NAMESPACES: [(&str, u64); 8] = [
-    ("cgroup", 0xeffffffb),
-    ("ipc", 0xefffffff),
-    ("mnt", 0xeffffff8),
-    ("net", 0xeffffff9),
-    ("pid", 0xeffffffc),
-    ("time", 0xeffffffa),
-    ("user", 0xeffffffd),
-    ("uts", 0xeffffffe),
-];
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
+
+/// The number of a task's namespace.
+fn namespace_number(task: &Task, name: &str) -> u32 {
+    let ns = task.ns();
+    match name {
+        "cgroup" => ns.cgroup,
+        "ipc" => ns.ipc.ino,
+        "mnt" => {
+            let own = task.fs().and_then(|fs| fs.state.lock().ns.as_ref().map(|ns| ns.ino));
+            own.unwrap_or(0xefff_fff8)
+        }
+        "net" => ns.net,
+        "pid" => ns.pids.ino,
+        "time" => 0xefff_fffa,
+        "user" => 0xefff_fffd,
+        _ => ns.uts.ino,
+    }
+}
 
 fn id_map() -> Vec<u8> {
     b"         0          0 4294967295\n".to_vec()
@@ -300,7 +309,7 @@ impl Listing for Threads {
     fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let tid = super::number(name).ok_or(Errno::ENOENT)?;
         let group = self.of.task().map_err(|_| Errno::ENOENT)?.group.clone();
-        let task = self.of.proc.kernel()?.pids.task(tid).ok_or(Errno::ENOENT)?;
+        let task = self.of.proc.ns.pids.task(tid).ok_or(Errno::ENOENT)?;
         if Arc::ptr_eq(&task.group, &group) { Ok(directory(&self.of.proc, &task, false)) } else { Err(Errno::ENOENT) }
     }
 
@@ -313,15 +322,16 @@ impl Listing for Threads {
     }
 }
 
-/// `/proc/PID/ns`: one of each, the same for all.
+/// `/proc/PID/ns`.
 struct Namespaces {
     of: Of,
 }
 
 impl Listing for Namespaces {
     fn lookup(&self, _caller: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        let found = NAMESPACES.iter().enumerate().find(|(_, (n, _))| n.as_bytes() == name);
-        let (index, (name, number)) = found.ok_or(Errno::ENOENT)?;
+        let found = NAMESPACES.iter().enumerate().find(|(_, n)| n.as_bytes() == name);
+        let (index, name) = found.ok_or(Errno::ENOENT)?;
+        let number = namespace_number(&*self.of.task()?, name);
         let attr = self.of.attr(40 + index as u64, FileType::Symlink, 0o777);
         let text = format!("{name}:[{number}]").into_bytes();
         let nowhere = |_: &Caller<'_>| Err(Errno::EACCES);
@@ -329,7 +339,7 @@ impl Listing for Namespaces {
     }
 
     fn entries(&self, _caller: &Caller<'_>) -> Vec<Entry> {
-        let entry = |(index, (name, _)): (usize, &(&str, u64))| {
+        let entry = |(index, name): (usize, &&str)| {
             (name.as_bytes().to_vec(), ino(self.of.tid, 40 + index as u64), FileType::Symlink)
         };
         NAMESPACES.iter().enumerate().map(entry).collect()

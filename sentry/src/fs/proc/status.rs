@@ -48,8 +48,8 @@ pub(super) fn stat(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let group = &task.group;
     let (pgid, sid) = (group.pgid(), group.sid());
     let sessions = &task.kernel.sessions;
-    let tty = sessions.terminal(sid).map_or(0, |t| encode_dev(t.device()));
-    let tpgid = sessions.foreground(sid).unwrap_or(-1);
+    let tty = sessions.terminal(task.pids(), sid).map_or(0, |t| encode_dev(t.device()));
+    let tpgid = sessions.foreground(task.pids(), sid).unwrap_or(-1);
     let mm = task.mm();
     let sizes = mm.as_ref().map(|mm| mm.stats()).unwrap_or_default();
     let program = mm.as_ref().map(|mm| mm.program());
@@ -192,6 +192,11 @@ fn strings(task: &Task, pick: fn(&crate::mm::ProgramInfo) -> AddrRange) -> Vec<u
 
 /// `cmdline`.
 pub(super) fn cmdline(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
+    Ok(arguments(task))
+}
+
+/// The arguments, as the program shows them.
+pub(super) fn arguments(task: &Task) -> Vec<u8> {
     let mut text = strings(task, |p| p.args);
     // A program that overwrote its arguments without a NUL at the end shows up to the first (setproctitle).
     if text.last().is_some_and(|b| *b != 0) {
@@ -199,7 +204,7 @@ pub(super) fn cmdline(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> 
         let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
         text.truncate(end);
     }
-    Ok(text)
+    text
 }
 
 /// `environ`.

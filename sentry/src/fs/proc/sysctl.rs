@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use abi::Errno;
-
 use super::Proc;
 use crate::fs::pseudo::{PseudoFile, PseudoFs, fixed_dir, fixed_file};
-use crate::kernel::Kernel;
 use crate::kernel::pids::PID_LIMIT;
 use crate::kernel::random;
 use crate::sync::{Level, Mutex};
@@ -32,12 +29,11 @@ fn line(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 fn hostname(proc: &Proc) -> Arc<dyn Inode> {
-    let kernel = proc.kernel.clone();
-    let file = PseudoFile::new(&proc.fs, 0o644, proc.render(|k: &Arc<Kernel>| line(k.uts.lock().hostname.clone())));
+    let (uts, set) = (proc.ns.uts.clone(), proc.ns.uts.clone());
+    let file = PseudoFile::new(&proc.fs, 0o644, Box::new(move || Ok(line(uts.names.lock().hostname.clone()))));
     Arc::new(file.writable(Box::new(move |text| {
-        let kernel = kernel.upgrade().ok_or(Errno::ESRCH)?;
         let name = text.split(|b| *b == b'\n' || *b == 0).next().unwrap_or_default();
-        kernel.uts.lock().hostname = name.get(..name.len().min(NAME_MAX)).unwrap_or_default().to_vec();
+        set.names.lock().hostname = name.get(..name.len().min(NAME_MAX)).unwrap_or_default().to_vec();
         Ok(())
     })))
 }
@@ -84,7 +80,8 @@ pub(super) fn directory(proc: &Proc) -> Arc<dyn Inode> {
 fn kernel(proc: &Proc) -> Arc<dyn Inode> {
     let fs = &proc.fs;
     let uuids: Arc<dyn Inode> = Arc::new(PseudoFile::new(fs, 0o444, Box::new(|| Ok(uuid().into_bytes()))));
-    let domain = proc.render(|k: &Arc<Kernel>| line(k.uts.lock().domainname.clone()));
+    let uts = proc.ns.uts.clone();
+    let domain = Box::new(move || Ok(line(uts.names.lock().domainname.clone())));
     let mut random = values(
         fs,
         &[

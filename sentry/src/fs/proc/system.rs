@@ -172,7 +172,7 @@ fn boot_seconds(kernel: &Kernel) -> u64 {
 }
 
 fn stat(kernel: &Arc<Kernel>) -> Vec<u8> {
-    let tasks = kernel.pids.tasks();
+    let tasks = kernel.tasks();
     let (mut user, mut system) = (0u64, 0u64);
     for task in &tasks {
         let (total, own) = task.cpu_times();
@@ -202,7 +202,7 @@ fn uptime(kernel: &Arc<Kernel>) -> Vec<u8> {
 }
 
 fn loadavg(kernel: &Arc<Kernel>) -> Vec<u8> {
-    let tasks = kernel.pids.tasks();
+    let tasks = kernel.tasks();
     let running = tasks.iter().filter(|t| t.run.get() != Run::Blocked).count();
     let last = tasks.iter().map(|t| t.tid.0).max().unwrap_or(0);
     format!("0.00 0.00 0.00 {running}/{} {last}\n", tasks.len()).into_bytes()

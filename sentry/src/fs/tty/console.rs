@@ -39,6 +39,8 @@ pub struct Console {
     pump: AtomicU8,
     /// The host's side has ended: nothing more is typed.
     ended: AtomicBool,
+    /// Its process has ended: it goes when all that was written is out.
+    retired: AtomicBool,
 }
 
 struct Waker(Weak<Console>);
@@ -51,18 +53,9 @@ impl WaitTarget for Waker {
     }
 }
 
-impl crate::kernel::Console for Console {
-    fn set_window_size(&self, rows: u16, cols: u16) {
-        self.tty.resize([rows, cols, 0, 0]);
-    }
-
-    fn drain(&self) {
-        self.flush_out();
-    }
-}
-
 impl Console {
-    /// Makes the console's pty, `/dev/pts/0` where it is the first, and begins to relay. The kernel keeps it.
+    /// Makes the console's pty, `/dev/pts/0` where it is the first, and begins to relay. The kernel keeps it until it
+    /// has retired.
     ///
     /// # Errors
     /// What watching the host descriptor says.
@@ -73,7 +66,6 @@ impl Console {
             state.locked = false;
             state.size = [size.0, size.1, 0, 0];
         }
-        kernel.ptys.set_console(&tty);
         let watch = kernel.reactor.watch(&host)?;
         let console = Arc::new(Console {
             tty,
@@ -82,6 +74,7 @@ impl Console {
             guards: Mutex::new(Level::Leaf, Vec::new()),
             pump: AtomicU8::new(IDLE),
             ended: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         });
         let waker = Arc::new(Waker(Arc::downgrade(&console)));
         let guards = vec![
@@ -89,10 +82,34 @@ impl Console {
             console.tty.master_queue.enlist(Events::all(), waker),
         ];
         *console.guards.lock() = guards;
-        // A kernel has one console, from its boot.
-        let _ = kernel.console.set(console.clone());
+        kernel.consoles.lock().push(console.clone());
         console.run();
         Ok(console)
+    }
+
+    /// The terminal outside has a new size.
+    pub fn set_window_size(&self, rows: u16, cols: u16) {
+        self.tty.resize([rows, cols, 0, 0]);
+    }
+
+    /// Its process has ended: what was written still goes out, then the descriptor is closed.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.run();
+    }
+
+    /// The kernel forgets a console that nobody needs any more.
+    fn leave(&self) {
+        let done = self.retired.load(Ordering::SeqCst) && self.tty.state.lock().output.front().is_empty();
+        let Some(kernel) = self.tty.kernel.upgrade().filter(|_| done) else { return };
+        let gone: Vec<_> = {
+            let mut consoles = kernel.consoles.lock();
+            let (gone, kept) =
+                std::mem::take(&mut *consoles).into_iter().partition(|c| std::ptr::eq(&raw const **c, self));
+            *consoles = kept;
+            gone
+        };
+        drop(gone);
     }
 
     /// The slave, open for the first program's streams.
@@ -136,7 +153,7 @@ impl Console {
             // Echoes of what was just typed.
             self.move_out(0);
             if self.pump.compare_exchange(RUNNING, IDLE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                return;
+                return self.leave();
             }
             self.pump.store(RUNNING, Ordering::SeqCst);
         }
@@ -207,7 +224,7 @@ impl Console {
     }
 
     /// Writes out the rest, for as long as the host goes on taking it. Called when all guests have ended.
-    fn flush_out(&self) {
+    pub fn drain(&self) {
         while self.pump.compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             std::thread::yield_now();
         }

@@ -45,7 +45,7 @@ impl Device for TtyDevice {
                 open_slave(caller, &tty, flags | OpenFlags::NOCTTY)
             }
             (TTYAUX_MAJOR, 1) => {
-                let tty = kernel.ptys.console().ok_or(Errno::ENXIO)?;
+                let tty = caller.task.and_then(|task| task.container().terminal()).ok_or(Errno::ENXIO)?;
                 open_slave(caller, &tty, flags | OpenFlags::NOCTTY)
             }
             (TTYAUX_MAJOR, 2) => Ok(Arc::new(MasterFile::open(&kernel, caller.creds.fsuid())?)),

@@ -41,8 +41,8 @@ pub fn check(cx: &CurrentTask<'_>, tty: &Arc<Tty>, signo: i32) -> Result<(), Err
 
 /// A key's signal, or SIGWINCH, for the foreground process group.
 pub fn signal_foreground(kernel: &Kernel, tty: &Arc<Tty>, signo: i32) {
-    if let Some(pgid) = kernel.sessions.foreground_of(&terminal(tty)) {
-        send_to_pgrp(kernel, pgid, SigInfo::kernel(signo));
+    if let Some((pids, pgid)) = kernel.sessions.foreground_of(&terminal(tty)) {
+        send_to_pgrp(&pids, pgid, SigInfo::kernel(signo));
     }
 }
 
@@ -78,7 +78,7 @@ pub fn controls(task: &Task, tty: &Arc<Tty>) -> bool {
 /// The foreground process group; 0 where there is none.
 #[must_use]
 pub fn foreground(kernel: &Kernel, tty: &Arc<Tty>) -> i32 {
-    kernel.sessions.foreground_of(&terminal(tty)).unwrap_or(0)
+    kernel.sessions.foreground_of(&terminal(tty)).map_or(0, |(_, pgid)| pgid)
 }
 
 /// TIOCSPGRP.
@@ -92,7 +92,7 @@ pub fn set_foreground(cx: &mut CurrentTask<'_>, tty: &Arc<Tty>, pgid: i32) -> Re
 /// The session it controls.
 #[must_use]
 pub fn session_of(kernel: &Kernel, tty: &Arc<Tty>) -> Option<i32> {
-    kernel.sessions.of_terminal(&terminal(tty))
+    kernel.sessions.of_terminal(&terminal(tty)).map(|(_, sid)| sid)
 }
 
 /// The terminal has hung up: SIGHUP and SIGCONT for the session.

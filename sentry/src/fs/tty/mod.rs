@@ -53,12 +53,11 @@ pub struct Tty {
 /// All ptys of a kernel, by index.
 pub struct Ptys {
     open: Mutex<BTreeMap<u32, Arc<Tty>>>,
-    console: OnceLock<Arc<Tty>>,
 }
 
 impl Default for Ptys {
     fn default() -> Self {
-        Ptys { open: Mutex::new(Level::Leaf, BTreeMap::new()), console: OnceLock::new() }
+        Ptys { open: Mutex::new(Level::Leaf, BTreeMap::new()) }
     }
 }
 
@@ -85,17 +84,6 @@ impl Ptys {
     #[must_use]
     pub fn indices(&self) -> Vec<u32> {
         self.open.lock().keys().copied().collect()
-    }
-
-    /// The pty behind `/dev/console`.
-    #[must_use]
-    pub fn console(&self) -> Option<Arc<Tty>> {
-        self.console.get().cloned()
-    }
-
-    fn set_console(&self, tty: &Arc<Tty>) {
-        // A kernel has one console, from its boot.
-        let _ = self.console.set(tty.clone());
     }
 
     fn remove(&self, index: u32) {

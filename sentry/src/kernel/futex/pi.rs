@@ -52,7 +52,7 @@ impl LockOp {
             self.waiter = Some(waiter);
             let owner = i32::try_from(owner).map_err(|_| Errno::ESRCH)?;
             // An owner that does not exist will never unlock.
-            return cx.kernel().pids.task(Tid(owner)).map(|_| false).ok_or(Errno::ESRCH);
+            return cx.task.pids().task(Tid(owner)).map(|_| false).ok_or(Errno::ESRCH);
         }
     }
 

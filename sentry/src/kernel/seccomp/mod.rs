@@ -194,6 +194,18 @@ pub fn add_filter(cx: &CurrentTask<'_>, program: Program, sync: bool) -> Result<
     Ok(0)
 }
 
+/// Puts a filter on a task that has not run yet.
+///
+/// # Errors
+/// `ENOMEM` where it is too long.
+pub fn install(task: &Task, program: Program) -> Result<(), Errno> {
+    let filter = Filter::new(program, None)?;
+    let old = task.seccomp.filter.lock().replace(filter);
+    task.seccomp.mode.store(FILTER, Ordering::Relaxed);
+    drop(old);
+    Ok(())
+}
+
 /// Asks the calling task's filters about the call that it makes. `None`: go on. A TRACE answer is the caller's to act
 /// on, as `Err` with the data.
 pub fn check(cx: &mut CurrentTask<'_>, nr: u64, args: &[u64; 6], again: bool) -> Option<Result<SyscallResult, u16>> {

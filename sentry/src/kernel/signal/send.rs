@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use abi::Errno;
 
-use crate::kernel::Kernel;
 use crate::kernel::exit;
 use crate::kernel::limits::resource;
+use crate::kernel::pids::PidTable;
 use crate::kernel::signal::action::{SIG_DFL, SIG_IGN, SigAction};
 use crate::kernel::signal::info::{STOPS, SigInfo, SigSet, bit};
 use crate::kernel::signal::queue::Queued;
@@ -90,8 +90,8 @@ pub fn send_to_group(group: &Arc<ThreadGroup>, info: SigInfo) -> Result<(), Errn
 }
 
 /// Sends a signal to every process of a process group; answers how many there are.
-pub fn send_to_pgrp(kernel: &Kernel, pgid: i32, info: SigInfo) -> usize {
-    let members = kernel.pids.tree().process_group(pgid);
+pub fn send_to_pgrp(pids: &PidTable, pgid: i32, info: SigInfo) -> usize {
+    let members = pids.tree().process_group(pgid);
     for group in &members {
         // A full queue loses the signal for that member, as in Linux.
         let _ = send_to_group(group, info);

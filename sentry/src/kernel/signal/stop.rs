@@ -50,7 +50,7 @@ pub fn complete_if_all_stopped(group: &Arc<ThreadGroup>) {
         state.job_event = Some(JobEvent::Stopped(signo));
         group.news.store(true, Ordering::SeqCst);
         if let Some(task) = state.tasks.first() {
-            task.kernel.pids.ever_stopped.store(true, Ordering::SeqCst);
+            task.pids().ever_stopped.store(true, Ordering::SeqCst);
         }
         signo
     };

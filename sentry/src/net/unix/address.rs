@@ -63,7 +63,8 @@ impl Address {
 
 #[derive(Default)]
 struct Bound {
-    abstracts: HashMap<Vec<u8>, Weak<UnixSocket>>,
+    /// By network namespace and name.
+    abstracts: HashMap<(u32, Vec<u8>), Weak<UnixSocket>>,
     inodes: HashMap<InodeKey, Weak<UnixSocket>>,
     next_auto: u32,
 }
@@ -82,16 +83,17 @@ impl Default for UnixNames {
 }
 
 impl UnixNames {
-    /// Binds an abstract name.
+    /// Binds an abstract name of network namespace `net`.
     ///
     /// # Errors
     /// `EADDRINUSE`.
-    pub fn bind_abstract(&self, name: &[u8], socket: &Arc<UnixSocket>) -> Result<(), Errno> {
+    pub fn bind_abstract(&self, net: u32, name: &[u8], socket: &Arc<UnixSocket>) -> Result<(), Errno> {
         let mut bound = self.bound.lock();
-        if bound.abstracts.get(name).is_some_and(|s| s.strong_count() > 0) {
+        let name = (net, name.to_vec());
+        if bound.abstracts.get(&name).is_some_and(|s| s.strong_count() > 0) {
             return Err(Errno::EADDRINUSE);
         }
-        bound.abstracts.insert(name.to_vec(), Arc::downgrade(socket));
+        bound.abstracts.insert(name, Arc::downgrade(socket));
         Ok(())
     }
 
@@ -99,7 +101,7 @@ impl UnixNames {
     ///
     /// # Errors
     /// `ENOSPC` where all are taken.
-    pub fn bind_auto(&self, socket: &Arc<UnixSocket>) -> Result<Vec<u8>, Errno> {
+    pub fn bind_auto(&self, net: u32, socket: &Arc<UnixSocket>) -> Result<Vec<u8>, Errno> {
         for _ in 0..1 << 20 {
             let number = {
                 let mut bound = self.bound.lock();
@@ -107,7 +109,7 @@ impl UnixNames {
                 bound.next_auto
             };
             let name = format!("{number:05x}").into_bytes();
-            if self.bind_abstract(&name, socket).is_ok() {
+            if self.bind_abstract(net, &name, socket).is_ok() {
                 return Ok(name);
             }
         }
@@ -121,8 +123,8 @@ impl UnixNames {
 
     /// Who is bound to an abstract name.
     #[must_use]
-    pub fn find_abstract(&self, name: &[u8]) -> Option<Arc<UnixSocket>> {
-        self.bound.lock().abstracts.get(name).and_then(Weak::upgrade)
+    pub fn find_abstract(&self, net: u32, name: &[u8]) -> Option<Arc<UnixSocket>> {
+        self.bound.lock().abstracts.get(&(net, name.to_vec())).and_then(Weak::upgrade)
     }
 
     /// Who is bound to a socket inode.

@@ -100,7 +100,9 @@ impl UnixSocket {
     fn find(&self, cx: &mut CurrentTask<'_>, address: &Address) -> Result<Arc<UnixSocket>, Errno> {
         match address {
             Address::Unnamed => Err(Errno::EINVAL),
-            Address::Abstract(name) => self.kernel.unix.find_abstract(name).ok_or(Errno::ECONNREFUSED),
+            Address::Abstract(name) => {
+                self.kernel.unix.find_abstract(cx.task.ns().net, name).ok_or(Errno::ECONNREFUSED)
+            }
             Address::Path(path) => {
                 let key = crate::vfs::path::lookup_socket(cx, path)?;
                 self.kernel.unix.find_inode(key).ok_or(Errno::ECONNREFUSED)
@@ -182,9 +184,9 @@ impl Socket for UnixSocket {
             return Err(Errno::EINVAL);
         }
         let address = match Address::parse(addr)? {
-            Address::Unnamed => Address::Abstract(self.kernel.unix.bind_auto(&me)?),
+            Address::Unnamed => Address::Abstract(self.kernel.unix.bind_auto(cx.task.ns().net, &me)?),
             Address::Abstract(name) => {
-                self.kernel.unix.bind_abstract(&name, &me)?;
+                self.kernel.unix.bind_abstract(cx.task.ns().net, &name, &me)?;
                 Address::Abstract(name)
             }
             Address::Path(path) => {

@@ -101,8 +101,8 @@ pub fn shmctl(cx: &mut CurrentTask<'_>, id: i32, command: i32, buf: UserAddr) ->
     if id < 0 || command < 0 {
         return Err(Errno::EINVAL);
     }
-    let kernel = cx.kernel().clone();
-    let table = &kernel.ipc.shm;
+    let ipc = cx.task.ns().ipc.clone();
+    let table = &ipc.shm;
     match command {
         cmd::IPC_INFO => {
             cx.mm()?.write_obj(buf, &[SHMMAX, 1, SHMMNI as u64, SHMMNI as u64, SHMMAX, 0, 0, 0, 0])?;
@@ -179,8 +179,8 @@ pub fn semctl(cx: &mut CurrentTask<'_>, id: i32, num: i32, command: i32, arg: u6
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let kernel = cx.kernel().clone();
-    let table = &kernel.ipc.sem;
+    let ipc = cx.task.ns().ipc.clone();
+    let table = &ipc.sem;
     let buf = UserAddr(arg);
     match command {
         cmd::IPC_INFO | cmd::SEM_INFO => sem_info(cx, table, command == cmd::SEM_INFO, buf),
@@ -287,8 +287,8 @@ pub fn msgctl(cx: &mut CurrentTask<'_>, id: i32, command: i32, buf: UserAddr) ->
     if id < 0 || command < 0 {
         return Err(Errno::EINVAL);
     }
-    let kernel = cx.kernel().clone();
-    let table = &kernel.ipc.msg;
+    let ipc = cx.task.ns().ipc.clone();
+    let table = &ipc.msg;
     match command {
         cmd::IPC_INFO | cmd::MSG_INFO => msg_info(cx, table, command == cmd::MSG_INFO, buf),
         cmd::IPC_STAT | cmd::MSG_STAT | cmd::MSG_STAT_ANY => {
