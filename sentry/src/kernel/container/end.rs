@@ -140,7 +140,13 @@ impl Container {
         let (tree, gofer, consoles, terminal, destroyers) = {
             let mut state = self.state.lock();
             let consoles = std::mem::take(&mut state.consoles);
-            (state.tree.take(), state.gofer.take(), consoles, state.terminal.take(), std::mem::take(&mut state.destroyers))
+            (
+                state.tree.take(),
+                state.gofer.take(),
+                consoles,
+                state.terminal.take(),
+                std::mem::take(&mut state.destroyers),
+            )
         };
         consoles.into_values().for_each(|console| console.retire());
         kernel.containers.remove(self);

@@ -57,7 +57,8 @@ impl Kernel {
         }
         for mount in spec.mounts {
             let destination = mount.destination.clone();
-            add_mount((self, gofer.as_ref()), &caller, &container.ns, mount).map_err(failed("mounting", &destination))?;
+            add_mount((self, gofer.as_ref()), &caller, &container.ns, mount)
+                .map_err(failed("mounting", &destination))?;
         }
         for device in &spec.devices {
             add_device(&caller, device).map_err(failed("making the device", &device.path))?;
