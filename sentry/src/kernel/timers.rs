@@ -33,7 +33,7 @@ pub struct TimerHandle {
 }
 
 impl Timers {
-    /// An empty queue; `arm` is called with every new earliest deadline.
+    /// An empty queue; `arm` is called with every new earliest deadline, under the queue's lock.
     pub fn new(arm: impl Fn(i64) + Send + Sync + 'static) -> Self {
         Timers { queue: Arc::new(Mutex::new(Level::Timers, Queue::default())), arm: Box::new(arm) }
     }
@@ -46,10 +46,11 @@ impl Timers {
         queue.next_id += 1;
         let earliest = queue.due.first_key_value().is_none_or(|(first, _)| key < *first);
         queue.due.insert(key, target);
-        drop(queue);
         if earliest {
+            // Under the lock, here and below: armings must not overtake each other.
             (self.arm)(deadline);
         }
+        drop(queue);
         TimerHandle { queue: Arc::downgrade(&self.queue), key }
     }
 
@@ -60,7 +61,6 @@ impl Timers {
             let entry = queue.due.first_entry()?;
             let deadline = entry.key().0;
             if deadline > now {
-                drop(queue);
                 (self.arm)(deadline);
                 return Some(deadline);
             }
@@ -77,5 +77,39 @@ impl Drop for TimerHandle {
             let removed = queue.lock().due.remove(&self.key);
             drop(removed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+
+    struct Nothing;
+
+    impl TimerTarget for Nothing {
+        fn expired(&self) {}
+    }
+
+    #[test]
+    fn what_is_armed_is_the_earliest_whoever_armed_last() {
+        let armed = Arc::new(AtomicI64::new(i64::MAX));
+        let told = armed.clone();
+        let timers = Timers::new(move |deadline| {
+            // As a preempted thread would be between the decision and the host call.
+            std::thread::yield_now();
+            told.store(deadline, Ordering::SeqCst);
+        });
+        let last = timers.add(1 << 40, Arc::new(Nothing));
+        for round in 1..2000 {
+            let earlier = std::thread::scope(|scope| {
+                scope.spawn(|| timers.expire(round));
+                scope.spawn(|| timers.add((1 << 40) - round, Arc::new(Nothing))).join().unwrap()
+            });
+            assert_eq!(armed.load(Ordering::SeqCst), (1 << 40) - round);
+            drop(earlier);
+        }
+        drop(last);
     }
 }
