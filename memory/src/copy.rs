@@ -143,6 +143,47 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     }
 }
 
+/// `preadv2` of up to `len` bytes to `to`; with `cached`, `None` instead of a wait for the disk.
+///
+/// # Safety
+/// `to` up to `len` must be memory that may be written by anybody at any time.
+pub(crate) unsafe fn read_file(
+    fd: std::os::fd::BorrowedFd<'_>,
+    at: u64,
+    to: *mut u8,
+    len: usize,
+    cached: bool,
+) -> std::io::Result<Option<usize>> {
+    use std::os::fd::AsRawFd;
+    let at = libc::off_t::try_from(at).map_err(|_| std::io::Error::from_raw_os_error(libc::EINVAL))?;
+    let part = libc::iovec { iov_base: to.cast(), iov_len: len };
+    let flags = if cached { libc::RWF_NOWAIT } else { 0 };
+    // SAFETY: one part, the caller's.
+    let n = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, at, flags) };
+    match usize::try_from(n) {
+        Ok(n) => Ok(Some(n)),
+        Err(_) => {
+            let e = std::io::Error::last_os_error();
+            if cached && e.raw_os_error() == Some(libc::EAGAIN) { Ok(None) } else { Err(e) }
+        }
+    }
+}
+
+/// Reads up to `dst.len()` bytes of the host file `fd` at `at`, of what is in memory alone where `cached`: then `None`
+/// is that nothing is.
+///
+/// # Errors
+/// What the host says.
+pub fn read_cached(
+    fd: std::os::fd::BorrowedFd<'_>,
+    at: u64,
+    dst: &mut [u8],
+    cached: bool,
+) -> std::io::Result<Option<usize>> {
+    // SAFETY: a slice of ours.
+    unsafe { read_file(fd, at, dst.as_mut_ptr(), dst.len(), cached) }
+}
+
 /// Installs the process-wide handler that the functions here need. Idempotent.
 pub fn install_fault_handler() {
     static ONCE: Once = Once::new();

@@ -151,6 +151,25 @@ impl FrameFile {
         unsafe { copy::copy(to, from, len) }
     }
 
+    /// Reads up to `len` bytes of the host file `fd` at `at` straight to `offset` here; answers how many there were, and
+    /// `None` where `cached` asks for what is in memory alone and nothing is.
+    ///
+    /// # Errors
+    /// What the host says: `EFAULT` where this memory is out of range or gone; `EOPNOTSUPP` where it cannot tell what
+    /// is in memory.
+    pub fn read_file(
+        &self,
+        offset: u64,
+        fd: BorrowedFd<'_>,
+        at: u64,
+        len: usize,
+        cached: bool,
+    ) -> io::Result<Option<usize>> {
+        let to = self.at(offset, len).map_err(|Fault| io::Error::from_raw_os_error(libc::EFAULT))?;
+        // SAFETY: `to` and `len` lie in a live mapping; the kernel answers EFAULT for pages that are gone.
+        unsafe { copy::read_file(fd, at, to, len, cached) }
+    }
+
     /// Does an atomic operation on the aligned word at `offset`; answers the value seen before.
     ///
     /// # Errors

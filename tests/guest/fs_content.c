@@ -1,4 +1,5 @@
 // Content: holes, allocation, copies, sealed memory files, limits, times, positions in directories.
+// volume: /dev/shm
 #include "t.h"
 #include <dirent.h>
 #include <sys/mman.h>

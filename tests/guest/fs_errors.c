@@ -1,4 +1,5 @@
 // Names, links, permissions: errno for errno.
+// volume: /tmp
 #include "t.h"
 #include <dirent.h>
 #include <grp.h>

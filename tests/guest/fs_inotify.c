@@ -1,4 +1,5 @@
 // inotify: what is told of files and directories, in which order.
+// volume: /tmp
 #include "t.h"
 #include <limits.h>
 #include <poll.h>

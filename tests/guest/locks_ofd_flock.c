@@ -1,4 +1,5 @@
 // Open file description locks and flock: owners, conversion, close, waiting.
+// volume: /tmp
 #include "t.h"
 #include <sys/file.h>
 #include <time.h>

@@ -1,4 +1,5 @@
 // Record locks of processes: ranges, splitting, close, exit, deadlock, waiting, F_GETLK.
+// volume: /tmp
 #include "t.h"
 #include <sys/file.h>
 #include <time.h>

@@ -11,6 +11,7 @@
 //!     // memory: 512M               memory of its sandbox; 1G
 //!     // init: sh                   runs as a child of a shell, on both sides: for what concerns process 1
 //!     // chaos: no                  its output depends on what wakes it: not run with spurious wake-ups
+//!     // volume: /tmp               once more with a host directory there (`--volume`), where it does its work
 //!     // soak: yes                  too long for every run
 //!     // alone: yes                 not beside other tests
 
@@ -45,6 +46,8 @@ pub struct Program {
     pub init: bool,
     /// Run with spurious wake-ups too.
     pub chaos: bool,
+    /// Where a host directory is to lie in some runs.
+    pub volume: Option<String>,
     /// Only in soak runs.
     pub soak: bool,
     /// With nothing beside it.
@@ -115,6 +118,7 @@ impl Program {
             memory: "1G".to_owned(),
             init: false,
             chaos: true,
+            volume: None,
             soak: false,
             alone: false,
         };
@@ -140,6 +144,7 @@ impl Program {
             "memory" => value.clone_into(&mut self.memory),
             "init" => self.init = value == "sh",
             "chaos" => self.chaos = value != "no",
+            "volume" => self.volume = Some(value.to_owned()),
             "soak" => self.soak = yes,
             "alone" => self.alone = yes,
             // A sentence with a colon.

@@ -18,13 +18,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox of `image` on `platform` (`kvm`, `ptrace`, or with `+chaos`), two CPUs, working directory /tmp.
+    /// A sandbox of `image` on `platform` (`kvm`, `ptrace`, or with `+chaos`, `+volume`), two CPUs, working directory /tmp.
     #[must_use]
     pub fn new(image: &Path, platform: &str) -> Self {
-        let (platform, chaos) = match platform.split_once('+') {
-            Some((name, _)) => (name, true),
-            None => (platform, false),
-        };
+        let (platform, modes) = platform.split_once('+').unwrap_or((platform, ""));
+        let chaos = modes.split('+').any(|m| m == "chaos");
         let mut flags: Vec<String> = ["--cpus", "2", "--cwd", "/tmp"].map(str::to_owned).into();
         if chaos {
             flags.extend(["--chaos".to_owned(), "1".to_owned()]);

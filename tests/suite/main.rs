@@ -38,7 +38,9 @@ fn suite() -> Result<bool, String> {
     let expectations = expect::Expectations::read(&env::repo().join("tests/expectations"))?;
     let cases = collect()?;
     let known: Vec<(&str, &str)> = cases.iter().map(|c| (c.test.as_str(), c.platform.as_str())).collect();
-    let platforms = ["kvm", "ptrace", "kvm+chaos", "ptrace+chaos"];
+    let modes = ["", "+chaos", "+volume", "+volume+chaos"];
+    let platforms: Vec<String> = modes.iter().flat_map(|m| ["kvm", "ptrace"].map(|p| format!("{p}{m}"))).collect();
+    let platforms: Vec<&str> = platforms.iter().map(String::as_str).collect();
     let unknown = expectations.unknown(&known, &platforms);
     if !unknown.is_empty() {
         return Err(unknown.join("\nerror: "));

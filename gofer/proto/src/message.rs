@@ -398,6 +398,23 @@ pub enum Reply {
 pub type Answer = Result<Reply, u16>;
 
 impl Request {
+    /// Whether it changes nothing, so that asking twice does no harm.
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        matches!(
+            self,
+            Request::Attach(_)
+                | Request::Walk { .. }
+                | Request::GetAttr(_)
+                | Request::StatFs(_)
+                | Request::Open { .. }
+                | Request::ReadDir { .. }
+                | Request::ReadLink(_)
+                | Request::GetXattr { .. }
+                | Request::ListXattr(_)
+        )
+    }
+
     /// Whether an answer follows.
     #[must_use]
     pub fn is_answered(&self) -> bool {

@@ -8,6 +8,7 @@ pub mod creds;
 pub mod exec;
 pub mod exit;
 pub mod futex;
+pub mod io_pool;
 pub mod limits;
 pub mod oom;
 pub mod op;
@@ -76,6 +77,8 @@ pub struct Kernel {
     pub vdso: Vdso,
     /// The tree: mounts and names.
     pub vfs: crate::vfs::Vfs,
+    /// Threads that wait for disks.
+    pub io: Arc<io_pool::IoPool>,
     /// Drivers of character devices.
     pub devices: crate::fs::dev::DeviceRegistry,
     /// Advisory file locks.
@@ -148,6 +151,7 @@ impl Kernel {
                 chaos: options.chaos.map(chaos::Chaos::new),
                 options,
                 vfs: crate::vfs::Vfs::new(),
+                io: Arc::default(),
                 devices: crate::fs::dev::DeviceRegistry::default(),
                 vdso: Vdso::default(),
                 file_locks: Arc::default(),

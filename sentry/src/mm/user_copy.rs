@@ -7,6 +7,7 @@ use memory::Frame;
 use memory::copy::Atomic32;
 use platform::{Access, USER_END};
 
+use crate::kernel::trip::inputs;
 use crate::mm::Mm;
 use crate::mm::realise::Stale;
 use crate::mm::vma::VmaFlags;
@@ -108,9 +109,37 @@ impl Mm {
     /// # Errors
     /// `EFAULT` where any of them cannot be read; `dst` may be partly filled.
     pub fn read_bytes(&self, addr: UserAddr, dst: &mut [u8]) -> Result<(), Errno> {
+        inputs::memory(self.id, addr, dst, |dst| self.read_data(addr, dst))
+    }
+
+    /// [`Mm::read_bytes`] for what is content, not arguments: a call that runs again after a wait reads it again.
+    ///
+    /// # Errors
+    /// As [`Mm::read_bytes`].
+    pub fn read_data(&self, addr: UserAddr, dst: &mut [u8]) -> Result<(), Errno> {
         self.for_frames(addr, dst.len(), Access::READ, |frame, at, n| {
             frame.file.read(frame.offset, &mut dst[at..at + n]).map_err(|_| Errno::EFAULT)
         })
+    }
+
+    /// Lets `f` put bytes at `addr`, as many as lie together there of `len`: it gets the frame and their number, and
+    /// answers how many it has put.
+    ///
+    /// # Errors
+    /// `EFAULT` where they cannot be written; what `f` answers.
+    pub fn fill_with<T>(
+        &self,
+        addr: UserAddr,
+        len: usize,
+        mut f: impl FnMut(&Frame, usize) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let range = addr.range(len as u64).filter(|r| r.end <= USER_END && !r.is_empty()).ok_or(Errno::EFAULT)?;
+        let mut answer = Err(Errno::EFAULT);
+        self.frames_piece(range, 0, (Access::WRITE, false), &mut |frame, _, n| {
+            answer = f(frame, n);
+            Ok(())
+        })?;
+        answer
     }
 
     /// Copies `src` out to the guest.

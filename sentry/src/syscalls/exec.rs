@@ -69,7 +69,7 @@ fn execveat(
         return Err(Errno::EINVAL);
     }
     let mm = cx.mm()?;
-    let path = crate::kernel::trip::text(path.0, || mm.read_cstr(path.0, PATH_MAX - 1))?;
+    let path = mm.read_cstr(path.0, PATH_MAX - 1)?;
     if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
         return Err(Errno::ENOENT);
     }

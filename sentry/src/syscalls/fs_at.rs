@@ -5,7 +5,6 @@ use std::sync::Arc;
 use abi::{Errno, UserAddr};
 
 use crate::kernel::task::CurrentTask;
-use crate::kernel::trip;
 use crate::syscalls::args::UserStr;
 use crate::vfs::walk::{PATH_MAX, Resolve, Walk};
 use crate::vfs::{Attr, Caller, FdNum, FileDescription, Inode, PathRef, anon};
@@ -26,7 +25,7 @@ pub const AT_NO_AUTOMOUNT: u32 = 0x800;
 /// # Errors
 /// `EFAULT`; `ENAMETOOLONG`.
 pub fn path(cx: &CurrentTask<'_>, at: UserStr) -> Result<Vec<u8>, Errno> {
-    trip::text(at.0, || cx.mm()?.read_cstr(at.0, PATH_MAX))
+    cx.mm()?.read_cstr(at.0, PATH_MAX)
 }
 
 /// The directory that relative paths of a `*at` call start from. An absolute path does not look at `dir`.
@@ -60,11 +59,13 @@ impl Place {
         }
     }
 
-    /// Its attributes.
-    #[must_use]
-    pub fn attr(&self) -> Attr {
+    /// Its attributes now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn attr(&self) -> Result<Attr, Errno> {
         match self {
-            Place::Path(path) => path.inode().attr(),
+            Place::Path(path) => fresh_attr(path.inode()),
             Place::File(file) => file_attr(file),
         }
     }
@@ -90,12 +91,19 @@ impl Place {
     }
 }
 
-/// Attributes of an open file.
-#[must_use]
-pub fn file_attr(file: &FileDescription) -> Attr {
+fn fresh_attr(inode: &Arc<dyn Inode>) -> Result<Attr, Errno> {
+    inode.refresh()?;
+    Ok(inode.attr())
+}
+
+/// Attributes of an open file now.
+///
+/// # Errors
+/// What the file system says.
+pub fn file_attr(file: &FileDescription) -> Result<Attr, Errno> {
     match &file.inode {
-        Some(inode) => inode.attr(),
-        None => file.ops.attr().unwrap_or_else(anon::default_attr),
+        Some(inode) => fresh_attr(inode),
+        None => Ok(file.ops.attr().unwrap_or_else(anon::default_attr)),
     }
 }
 

@@ -92,12 +92,12 @@ fn readahead(cx: &mut CurrentTask<'_>, fd: FdNum, _offset: i64, _count: usize) -
     if !file.flags().readable() {
         return Err(Errno::EBADF);
     }
-    if fs_at::file_attr(&file).kind == FileType::Regular { ok() } else { Err(Errno::EINVAL) }
+    if fs_at::file_attr(&file)?.kind == FileType::Regular { ok() } else { Err(Errno::EINVAL) }
 }
 
 fn fadvise64(cx: &mut CurrentTask<'_>, fd: FdNum, _offset: i64, len: i64, advice: i32) -> SyscallResult {
     let file = cx.fds()?.get(fd)?;
-    if fs_at::file_attr(&file).kind == FileType::Fifo {
+    if fs_at::file_attr(&file)?.kind == FileType::Fifo {
         return Err(Errno::ESPIPE);
     }
     if len < 0 || !(0..=5).contains(&advice) { Err(Errno::EINVAL) } else { ok() }
@@ -157,7 +157,7 @@ fn chmod_at(cx: &CurrentTask<'_>, dir: FdNum, path: UserStr, mode: u32, flags: u
     }
     let caller = Caller::of(cx.task)?;
     let place = changeable(cx, &caller, dir, path, flags)?;
-    if place.attr().kind == FileType::Symlink {
+    if place.attr()?.kind == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
     on_inode(&place, event::ATTRIB, |inode| set_attr::chmod(&caller, inode, mode))
@@ -339,10 +339,10 @@ fn ftruncate(cx: &mut CurrentTask<'_>, fd: FdNum, size: i64) -> SyscallResult {
     if file.flags().contains(OpenFlags::PATH) {
         return Err(Errno::EBADF);
     }
-    if fs_at::file_attr(&file).kind != FileType::Regular || !file.flags().writable() {
+    if fs_at::file_attr(&file)?.kind != FileType::Regular || !file.flags().writable() {
         return Err(Errno::EINVAL);
     }
-    check_size(cx, fs_at::file_attr(&file).size, size)?;
+    check_size(cx, fs_at::file_attr(&file)?.size, size)?;
     file.ops.truncate(&file, size)?;
     changed(&Place::File(file), event::MODIFY);
     ok()
@@ -366,7 +366,7 @@ fn fallocate(cx: &mut CurrentTask<'_>, fd: FdNum, mode: i32, offset: i64, len: i
     if !file.flags().writable() {
         return Err(Errno::EBADF);
     }
-    match fs_at::file_attr(&file).kind {
+    match fs_at::file_attr(&file)?.kind {
         FileType::Fifo => return Err(Errno::ESPIPE),
         FileType::Directory => return Err(Errno::EISDIR),
         FileType::Regular => {}
@@ -376,7 +376,7 @@ fn fallocate(cx: &mut CurrentTask<'_>, fd: FdNum, mode: i32, offset: i64, len: i
         return Err(Errno::EFBIG);
     }
     if mode & 1 == 0 {
-        check_size(cx, fs_at::file_attr(&file).size, offset.cast_unsigned() + len.cast_unsigned())?;
+        check_size(cx, fs_at::file_attr(&file)?.size, offset.cast_unsigned() + len.cast_unsigned())?;
     }
     file.ops.allocate(&file, mode, offset.cast_unsigned(), len.cast_unsigned())?;
     changed(&Place::File(file), event::MODIFY);

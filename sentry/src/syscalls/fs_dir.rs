@@ -107,7 +107,7 @@ fn listing(cx: &CurrentTask<'_>, fd: FdNum, buf: UserAddr, count: u32, format: F
     if file.flags().contains(crate::vfs::OpenFlags::PATH) {
         return Err(Errno::EBADF);
     }
-    let kind = fs_at::file_attr(&file).kind;
+    let kind = fs_at::file_attr(&file)?.kind;
     if kind != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -350,7 +350,7 @@ fn readlinkat(cx: &mut CurrentTask<'_>, dir: FdNum, path: UserStr, buf: UserAddr
     let caller = Caller::of(cx.task)?;
     // An empty path names the descriptor, which must be a symlink then (readlinkat(2)).
     let place = resolve(cx, &caller, dir, path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
-    if matches!(place, Place::File(_)) && place.attr().kind != FileType::Symlink {
+    if matches!(place, Place::File(_)) && place.attr()?.kind != FileType::Symlink {
         return Err(Errno::ENOENT);
     }
     if matches!(&place, Place::Path(p) if *p == caller.cwd) && fs_at::path(cx, path)?.is_empty() {

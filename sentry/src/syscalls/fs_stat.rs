@@ -75,7 +75,7 @@ fn put_stat(cx: &CurrentTask<'_>, attr: &Attr, buf: UserAddr) -> SyscallResult {
 }
 
 fn stat_at(cx: &CurrentTask<'_>, dir: FdNum, path: UserStr, buf: UserAddr, flags: u32) -> SyscallResult {
-    let attr = resolve(cx, &Caller::of(cx.task)?, dir, path, flags)?.attr();
+    let attr = resolve(cx, &Caller::of(cx.task)?, dir, path, flags)?.attr()?;
     put_stat(cx, &attr, buf)
 }
 
@@ -88,7 +88,7 @@ fn lstat(cx: &mut CurrentTask<'_>, path: UserStr, buf: UserAddr) -> SyscallResul
 }
 
 fn fstat(cx: &mut CurrentTask<'_>, fd: FdNum, buf: UserAddr) -> SyscallResult {
-    let attr = file_attr(&*cx.fds()?.get(fd)?);
+    let attr = file_attr(&*cx.fds()?.get(fd)?)?;
     put_stat(cx, &attr, buf)
 }
 
@@ -183,7 +183,7 @@ fn statx(cx: &mut CurrentTask<'_>, dir: FdNum, path: UserStr, flags: u32, mask: 
         return Err(Errno::EINVAL);
     }
     let place = resolve(cx, &Caller::of(cx.task)?, dir, path, flags)?;
-    cx.mm()?.write_obj(buf, &Statx::new(&place.attr(), place.path()))?;
+    cx.mm()?.write_obj(buf, &Statx::new(&place.attr()?, place.path()))?;
     ok()
 }
 
@@ -211,7 +211,7 @@ fn access_at(cx: &CurrentTask<'_>, dir: FdNum, path: UserStr, mode: u32, flags: 
         caller.creds = std::sync::Arc::new(real_creds(&caller.creds));
     }
     let place = resolve(cx, &caller, dir, path, flags)?;
-    let attr = place.attr();
+    let attr = place.attr()?;
     if let Some(path) = place.path() {
         let noexec = path.mount.flags().contains(MountFlags::NOEXEC);
         if mode & MAY_EXEC != 0 && attr.kind == FileType::Regular && noexec {
@@ -256,6 +256,9 @@ struct RawStatFs {
 fn put_statfs(cx: &CurrentTask<'_>, place: &Place, buf: UserAddr) -> SyscallResult {
     /// `ST_VALID`: the flags mean something.
     const ST_VALID: u64 = 0x20;
+    if let Ok(inode) = place.inode() {
+        inode.refresh_statfs()?;
+    }
     let s = place.inode().map_or(StatFs { namelen: 255, bsize: 4096, ..StatFs::default() }, |i| i.statfs());
     let mount = place.path().map_or(0, |p| {
         let f = p.mount.flags();
@@ -269,7 +272,7 @@ fn put_statfs(cx: &CurrentTask<'_>, place: &Place, buf: UserAddr) -> SyscallResu
         bsize: s.bsize,
         blocks: s.blocks,
         files: s.files,
-        fsid: place.attr().key.dev,
+        fsid: place.attr()?.key.dev,
         namelen: s.namelen,
         frsize: s.bsize,
         flags: s.flags | mount | ST_VALID,

@@ -63,7 +63,7 @@ fn place(cx: &CurrentTask<'_>, caller: &Caller<'_>, which: Which) -> Result<Plac
 }
 
 fn name(cx: &CurrentTask<'_>, at: UserStr) -> Result<Vec<u8>, Errno> {
-    match crate::kernel::trip::text(at.0, || cx.mm()?.read_cstr(at.0, NAME_MAX)) {
+    match cx.mm()?.read_cstr(at.0, NAME_MAX) {
         Ok(name) if name.is_empty() => Err(Errno::ERANGE),
         Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
         other => other,

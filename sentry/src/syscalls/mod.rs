@@ -208,5 +208,5 @@ pub fn dispatch(cx: &mut CurrentTask<'_>, nr: u64, args: [u64; 6]) -> SyscallRes
     };
     trace::enter(cx, call, &args);
     // Only where files lie outside of the sandbox can a call need answers from there.
-    if cx.kernel().vfs.has_remote() { trip::serve(cx, call.handler, args) } else { (call.handler)(cx, &args) }
+    if cx.kernel().vfs.has_remote() { trip::serve(cx, call, args) } else { (call.handler)(cx, &args) }
 }

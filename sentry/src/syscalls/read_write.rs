@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::kernel::io_pool::Fetch;
 use crate::kernel::limits::resource;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::signal;
@@ -34,6 +35,8 @@ struct TransferOp {
     offset: Option<u64>,
     /// RWF_NOWAIT: as if O_NONBLOCK were set.
     nowait: bool,
+    /// Content on its way into memory, and how much had been moved when it was asked for.
+    fetching: Option<(Arc<Fetch>, usize)>,
 }
 
 impl TransferOp {
@@ -42,15 +45,38 @@ impl TransferOp {
     }
 
     fn transfer(&mut self, cx: &mut CurrentTask<'_>) -> Result<usize, Errno> {
+        if !self.write {
+            return self.read(cx);
+        }
         let mm = cx.mm()?;
         let limit = cx.task.group.limit(resource::FSIZE);
-        let file = &self.file;
-        match (self.write, self.offset) {
-            (false, None) => file.read(&mut IoSink::guest(&mm, &mut self.cursor)),
-            (true, None) => file.write(&mut IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit)),
-            (false, Some(at)) => file.read_at(&mut IoSink::guest(&mm, &mut self.cursor), at),
-            (true, Some(at)) => file.write_at(&mut IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit), at),
+        let mut source = IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit);
+        match self.offset {
+            None => self.file.write(&mut source),
+            Some(at) => self.file.write_at(&mut source, at),
         }
+    }
+
+    /// Reads what is there; what is not is fetched, but only once for the same place: then the host is taken to be
+    /// unable to tell, and the read waits for it.
+    fn read(&mut self, cx: &mut CurrentTask<'_>) -> Result<usize, Errno> {
+        let mm = cx.mm()?;
+        let done = self.cursor.done();
+        let patient = self.fetching.take().is_none_or(|(_, before)| before < done);
+        let mut sink = IoSink::guest(&mm, &mut self.cursor);
+        if patient {
+            sink = sink.patient();
+        }
+        let answer = match self.offset {
+            None => self.file.read(&mut sink),
+            Some(at) => self.file.read_at(&mut sink, at.checked_add(done as u64).ok_or(Errno::EINVAL)?),
+        };
+        self.fetching = sink.fetching().map(|fetch| (fetch, self.cursor.done()));
+        answer
+    }
+
+    fn is_fetching(&self) -> bool {
+        self.fetching.as_ref().is_some_and(|(fetch, _)| !fetch.is_done())
     }
 
     /// A blocking write goes on until all is written; a read answers with what it got.
@@ -61,8 +87,15 @@ impl TransferOp {
 
 impl Op for TransferOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
+        if self.is_fetching() {
+            return Attempt::Pending;
+        }
         loop {
-            match self.transfer(cx) {
+            let answer = self.transfer(cx);
+            if self.fetching.is_some() && !self.nowait {
+                return Attempt::Pending;
+            }
+            match answer {
                 Ok(n) if n > 0 && self.wants_more() => {}
                 Ok(_) => return Attempt::Done(Ok(self.cursor.done() as u64)),
                 Err(Errno::EAGAIN) if self.waits() => return Attempt::Pending,
@@ -80,12 +113,19 @@ impl Op for TransferOp {
     }
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        if let Some((fetch, _)) = &self.fetching {
+            return vec![fetch.queue().enlist(Events::READABLE, cx.waiter())];
+        }
         let events = if self.write { Events::WRITABLE } else { Events::READABLE | Events::RDHUP };
         self.file.ops.wait_queue().map(|queue| queue.enlist(events, cx.waiter())).into_iter().collect()
     }
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
+    }
+
+    fn is_killable_only(&self) -> bool {
+        self.fetching.is_some()
     }
 
     fn name(&self) -> &'static str {
@@ -135,7 +175,7 @@ pub(super) fn start(
     if let Some(op) = file.ops.transfer_op(&file, &cursor, write) {
         return if nowait { Err(Errno::EOPNOTSUPP) } else { op::start_boxed(cx, op) };
     }
-    op::start(cx, TransferOp { file, cursor, write, offset, nowait })
+    op::start(cx, TransferOp { file, cursor, write, offset, nowait, fetching: None })
 }
 
 /// Flags of preadv2 and pwritev2.

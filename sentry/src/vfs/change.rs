@@ -113,6 +113,7 @@ pub fn link(caller: &Caller<'_>, source: &PathRef, start: PathRef, path: &[u8]) 
     if source.inode().attr().kind == FileType::Directory {
         return Err(Errno::EPERM);
     }
+    source.inode().refresh()?;
     if source.inode().attr().nlink == 0 && !source.dentry.is_linkable() {
         return Err(Errno::ENOENT);
     }
@@ -145,6 +146,7 @@ pub fn unlink(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Er
         return Err(Errno::EBUSY);
     }
     dir_ops(&dir)?.unlink(caller, &name)?;
+    victim.inode().links_changed();
     dir.dentry.removed(&name);
     dir.notify_removed(&name, &victim);
     Ok(())
@@ -172,6 +174,7 @@ pub fn rmdir(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Err
         return Err(Errno::EBUSY);
     }
     dir_ops(&dir)?.rmdir(caller, &name)?;
+    victim.inode().links_changed();
     dir.dentry.removed(&name);
     dir.notify_removed(&name, &victim);
     Ok(())

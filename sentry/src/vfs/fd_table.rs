@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 
-use crate::kernel::trip;
+use crate::kernel::trip::inputs;
 use crate::sync::{Level, Mutex};
 use crate::vfs::file::FileDescription;
 use crate::vfs::locks::LockOwner;
@@ -66,7 +66,7 @@ impl FdTable {
     /// # Errors
     /// `EBADF`.
     pub fn get(&self, fd: FdNum) -> Result<Arc<FileDescription>, Errno> {
-        trip::file(std::ptr::from_ref(self).addr(), fd, || self.get_with_flags(fd).map(|(file, _)| file))
+        inputs::file(std::ptr::from_ref(self).addr(), fd, || self.get_with_flags(fd).map(|(file, _)| file))
     }
 
     /// The open file of `fd` and whether it closes on exec.

@@ -176,6 +176,17 @@ pub trait Inode: Send + Sync {
     /// Attributes now.
     fn attr(&self) -> Attr;
 
+    /// Learns the attributes anew where they change without this kernel, so that [`Inode::attr`] tells those of now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn refresh(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Told when a name of it was given, taken away or moved.
+    fn links_changed(&self) {}
+
     /// Changes attributes.
     ///
     /// # Errors
@@ -224,6 +235,14 @@ pub trait Inode: Send + Sync {
 
     /// The file system it lies in.
     fn statfs(&self) -> StatFs;
+
+    /// Learns anew what [`Inode::statfs`] tells, where that changes without this kernel.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn refresh_statfs(&self) -> Result<(), Errno> {
+        Ok(())
+    }
 
     /// Whether names below may be cached (false for what changes by itself, such as /proc/PID).
     fn cacheable(&self) -> bool {

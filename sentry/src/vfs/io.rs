@@ -2,9 +2,12 @@
 //!
 //! A vector is parsed once ([`IoCursor`]) and remembers its progress, so that an Op continues where it stopped.
 
+use std::sync::Arc;
+
 use abi::{Errno, UserAddr};
 use memory::Frame;
 
+use crate::kernel::io_pool::Fetch;
 use crate::mm::Mm;
 
 /// Most bytes that one read or write moves (`MAX_RW_COUNT`, `include/linux/fs.h`).
@@ -108,24 +111,62 @@ enum End<'a> {
     Read { buf: &'a [u8], done: usize },
 }
 
+/// Whether a read may leave content that is not in memory yet for later.
+enum Later {
+    No,
+    Yes,
+    /// It has, and this is on its way.
+    Fetching(Arc<Fetch>),
+}
+
 /// The destination of a read.
-pub struct IoSink<'a>(End<'a>);
+pub struct IoSink<'a> {
+    end: End<'a>,
+    later: Later,
+}
 
 impl<'a> IoSink<'a> {
     /// Guest memory.
     pub fn guest(mm: &'a Mm, cursor: &'a mut IoCursor) -> Self {
-        IoSink(End::Guest { mm, cursor })
+        IoSink { end: End::Guest { mm, cursor }, later: Later::No }
+    }
+
+    /// The same for a reader that comes again when the content is there ([`IoSink::fetching`]).
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.later = Later::Yes;
+        self
+    }
+
+    /// Whether the reader would come again.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        matches!(self.later, Later::Yes)
+    }
+
+    /// Tells a patient reader what to wait for.
+    pub fn set_fetching(&mut self, fetch: Arc<Fetch>) {
+        self.later = Later::Fetching(fetch);
+    }
+
+    /// What the reader is to wait for, where not all that it wanted was there.
+    #[must_use]
+    pub fn fetching(self) -> Option<Arc<Fetch>> {
+        match self.later {
+            Later::Fetching(fetch) => Some(fetch),
+            Later::No | Later::Yes => None,
+        }
     }
 
     /// A buffer of ours.
     pub fn kernel(buf: &'a mut [u8]) -> Self {
-        IoSink(End::Write { buf, done: 0 })
+        IoSink { end: End::Write { buf, done: 0 }, later: Later::No }
     }
 
     /// Bytes that still fit.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        match &self.0 {
+        match &self.end {
             End::Guest { cursor, .. } => cursor.remaining(),
             End::Write { buf, done } => buf.len() - done,
             End::Read { .. } => 0,
@@ -135,7 +176,7 @@ impl<'a> IoSink<'a> {
     /// Bytes put so far (for a guest vector: over its whole life).
     #[must_use]
     pub fn done(&self) -> usize {
-        match &self.0 {
+        match &self.end {
             End::Guest { cursor, .. } => cursor.done(),
             End::Write { done, .. } | End::Read { done, .. } => *done,
         }
@@ -148,7 +189,7 @@ impl<'a> IoSink<'a> {
     pub fn put(&mut self, src: &[u8]) -> Result<usize, Errno> {
         let mut put = 0;
         while put < src.len() {
-            let n = match &mut self.0 {
+            let n = match &mut self.end {
                 End::Guest { mm, cursor } => {
                     let Some((addr, n)) = cursor.peek(src.len() - put) else { break };
                     if let Err(e) = mm.write_bytes(addr, &src[put..put + n]) {
@@ -191,6 +232,26 @@ impl<'a> IoSink<'a> {
             }
         }
         Ok(put)
+    }
+
+    /// Lets `f` put bytes straight into guest memory, where that is what this is: it gets a frame and how many bytes it
+    /// may put there, at most `max`, and answers how many it did (`None`: none for now). `Ok(None)` where there is no
+    /// such place.
+    ///
+    /// # Errors
+    /// `EFAULT`; what `f` answers.
+    pub fn put_with(
+        &mut self,
+        max: usize,
+        f: impl FnMut(&Frame, usize) -> Result<Option<usize>, Errno>,
+    ) -> Result<Option<Option<usize>>, Errno> {
+        let End::Guest { mm, cursor } = &mut self.end else { return Ok(None) };
+        let Some((addr, n)) = cursor.peek(max) else { return Ok(None) };
+        let put = mm.fill_with(addr, n, f)?;
+        if let Some(put) = put {
+            cursor.advance(put.min(n));
+        }
+        Ok(Some(put))
     }
 
     /// Puts `len` zero bytes.
@@ -306,7 +367,7 @@ impl<'a> IoSource<'a> {
             let n = match &mut self.end {
                 End::Guest { mm, cursor } => {
                     let Some((addr, n)) = cursor.peek(dst.len() - taken) else { break };
-                    if let Err(e) = mm.read_bytes(addr, &mut dst[taken..taken + n]) {
+                    if let Err(e) = mm.read_data(addr, &mut dst[taken..taken + n]) {
                         return if taken > 0 { Ok(taken) } else { Err(e) };
                     }
                     cursor.advance(n);

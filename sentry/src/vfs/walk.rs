@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 
+use crate::kernel::trip::inputs::{self, Place};
 use crate::vfs::anon;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
@@ -52,6 +53,7 @@ pub enum Last {
 }
 
 /// A path resolved to all but its last component.
+#[derive(Clone)]
 pub struct Parent {
     /// The directory.
     pub dir: PathRef,
@@ -90,8 +92,16 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// `ENOENT`; `ENOTDIR`; `EACCES`; `ELOOP`; `ENAMETOOLONG`; `EXDEV` where [`Resolve`] forbids the way.
     pub fn path(&mut self, path: &[u8], follow: bool) -> Result<PathRef, Errno> {
-        let parent = self.parent(path)?;
-        self.last(parent, follow)
+        let start = self.start.clone();
+        let same = |to: &Place| matches!(to, Place::Path(_, followed) if *followed == follow);
+        let walk = || {
+            let parent = self.parent_from(start.clone(), path)?;
+            self.last(parent, follow).map(|place| Place::Path(place, follow))
+        };
+        match inputs::place(&start, path, same, walk)? {
+            Place::Path(place, _) => Ok(place),
+            Place::Parent(_) => Err(Errno::EIO),
+        }
     }
 
     /// Resolves all but the last component.
@@ -100,7 +110,11 @@ impl<'a> Walk<'a> {
     /// As [`Walk::path`].
     pub fn parent(&mut self, path: &[u8]) -> Result<Parent, Errno> {
         let start = self.start.clone();
-        self.parent_from(start, path)
+        let same = |to: &Place| matches!(to, Place::Parent(_));
+        match inputs::place(&start, path, same, || self.parent_from(start.clone(), path).map(Place::Parent))? {
+            Place::Parent(parent) => Ok(parent),
+            Place::Path(..) => Err(Errno::EIO),
+        }
     }
 
     fn parent_from(&mut self, start: PathRef, path: &[u8]) -> Result<Parent, Errno> {

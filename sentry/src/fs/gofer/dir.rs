@@ -8,11 +8,7 @@ use gofer_proto::{Reply, Request, name};
 
 use super::{Answer, GoferInode, attr};
 use crate::kernel::trip;
-use crate::vfs::rename::EXCHANGE;
-use crate::vfs::{Attr, Caller, DirEntry, DirOps, FileType, Inode, NewNode, now};
-
-/// Names remembered per directory before those that are gone are swept out.
-const SWEEP: usize = 1024;
+use crate::vfs::{Caller, DirEntry, DirOps, FileType, Inode, NewNode};
 
 impl GoferInode {
     /// Asks for `name`: the file there now.
@@ -27,51 +23,16 @@ impl GoferInode {
         }
         let answer = found?;
         match (&answer.reply, answer.inodes.first()) {
-            (Reply::Walk { .. }, Some(inode)) => {
-                self.remember(name, inode);
-                Ok(inode.clone())
-            }
+            (Reply::Walk { .. }, Some(inode)) => Ok(inode.clone()),
             (Reply::Walk { errno, .. }, None) => Err(Errno::from_raw(i32::from(*errno))),
             _ => Err(Errno::EIO),
         }
-    }
-
-    fn remember(&self, name: &[u8], inode: &Arc<GoferInode>) {
-        let mut children = self.children.lock();
-        if children.len() % SWEEP == SWEEP - 1 {
-            children.retain(|_, child| child.strong_count() > 0);
-        }
-        let old = children.insert(name.into(), Arc::downgrade(inode));
-        drop(children);
-        drop(old);
-    }
-
-    fn forget_child(&self, name: &[u8]) -> Option<Arc<GoferInode>> {
-        self.children.lock().remove(name).and_then(|child| child.upgrade())
     }
 
     /// Asks for a change of this directory alone.
     fn change(&self, request: Request) -> Result<Arc<Answer>, Errno> {
         trip::hold(&[&self.lock], true)?;
         self.ask(request)
-    }
-
-    /// Notes, as the host's kernel has, that names changed.
-    fn touched(&self, subdirs: i32) {
-        let at = now();
-        self.change_attr(|a: &mut Attr| {
-            (a.mtime, a.ctime) = (at, at);
-            a.nlink = a.nlink.saturating_add_signed(subdirs);
-        });
-    }
-
-    /// Notes that a name of this file is gone or (`by` 1) was added.
-    fn relinked(&self, by: i32) {
-        let dir = self.kind == FileType::Directory;
-        self.change_attr(|a| {
-            a.nlink = if dir && by < 0 { 0 } else { a.nlink.saturating_add_signed(by) };
-            a.ctime = now();
-        });
     }
 }
 
@@ -131,34 +92,27 @@ impl DirOps for GoferInode {
         if let Some(fd) = &answer.fd {
             inode.set_fresh(inode.share_fd(fd.clone(), true)?);
         }
-        self.remember(name, &inode);
-        self.touched(i32::from(node.kind == FileType::Directory));
+        self.forget_attr();
         Ok(inode)
     }
 
     fn link(&self, _cx: &Caller<'_>, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno> {
         let target = Self::inode_of(inode).filter(|i| Arc::ptr_eq(&i.fs, &self.fs)).ok_or(Errno::EXDEV)?;
         self.change(Request::Link { node: target.node(), dir: self.node(), name: name.to_vec() })?;
-        target.relinked(1);
-        self.touched(0);
+        target.forget_attr();
+        self.forget_attr();
         Ok(())
     }
 
     fn unlink(&self, _cx: &Caller<'_>, name: &[u8]) -> Result<(), Errno> {
         self.change(Request::Unlink { dir: self.node(), name: name.to_vec(), is_dir: false })?;
-        if let Some(gone) = self.forget_child(name) {
-            gone.relinked(-1);
-        }
-        self.touched(0);
+        self.forget_attr();
         Ok(())
     }
 
     fn rmdir(&self, _cx: &Caller<'_>, name: &[u8]) -> Result<(), Errno> {
         self.change(Request::Unlink { dir: self.node(), name: name.to_vec(), is_dir: true })?;
-        if let Some(gone) = self.forget_child(name) {
-            gone.relinked(-1);
-        }
-        self.touched(-1);
+        self.forget_attr();
         Ok(())
     }
 
@@ -179,26 +133,8 @@ impl DirOps for GoferInode {
             new_name: new_name.to_vec(),
             flags,
         })?;
-        let moved = self.forget_child(name);
-        let replaced = to.forget_child(new_name);
-        let is_dir = |i: &Option<Arc<GoferInode>>| i.as_ref().is_some_and(|i| i.kind == FileType::Directory);
-        let (mut ours, mut theirs) = (-i32::from(is_dir(&moved)), i32::from(is_dir(&moved)));
-        if flags & EXCHANGE != 0 {
-            ours += i32::from(is_dir(&replaced));
-            theirs -= i32::from(is_dir(&replaced));
-            if let Some(other) = &replaced {
-                self.remember(name, other);
-            }
-        } else if let Some(gone) = &replaced {
-            theirs -= i32::from(is_dir(&replaced));
-            gone.relinked(-1);
-        }
-        if let Some(moved) = &moved {
-            to.remember(new_name, moved);
-            moved.change_attr(|a| a.ctime = now());
-        }
-        self.touched(ours);
-        to.touched(theirs);
+        self.forget_attr();
+        to.forget_attr();
         Ok(())
     }
 }

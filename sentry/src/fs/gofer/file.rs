@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 use gofer_proto::Request;
-use nix::sys::uio::{pread, pwrite};
+use nix::sys::uio::pwrite;
 use nix::unistd::lseek;
 
 use super::GoferInode;
@@ -18,6 +18,8 @@ use crate::vfs::{FileDescription, FileOps, Inode, IoSink, IoSource, OpenFlags, S
 
 /// Bytes moved at once.
 const CHUNK: usize = 128 << 10;
+/// Bytes moved straight to the guest at once.
+const STRAIGHT: usize = 1 << 20;
 /// `FALLOC_FL_KEEP_SIZE`.
 const KEEP_SIZE: u32 = 1;
 
@@ -32,6 +34,22 @@ pub struct GoferFile {
 impl GoferFile {
     pub(super) fn new(inode: Arc<GoferInode>, donated: Arc<Donated>, strips: bool) -> Self {
         GoferFile { inode, donated, strips }
+    }
+
+    /// Reads what the host has in memory straight to the guest: the locks of guest memory are held meanwhile, so that
+    /// nothing may wait.
+    fn read_straight(&self, dst: &mut IoSink<'_>, at: u64) -> Result<Option<usize>, Errno> {
+        match dst.put_with(STRAIGHT, |frame, n| self.donated.read_to(frame, n, at))? {
+            Some(put) => Ok(put),
+            None => self.read_through(dst, at),
+        }
+    }
+
+    /// Reads by way of a buffer of ours, and waits for the disk where it must.
+    fn read_through(&self, dst: &mut IoSink<'_>, at: u64) -> Result<Option<usize>, Errno> {
+        let mut buf = vec![0u8; dst.remaining().min(CHUNK)];
+        let got = self.donated.read(&mut buf, at, false)?.unwrap_or(0);
+        dst.put(buf.get(..got).unwrap_or_default()).map(Some)
     }
 
     fn write_from(&self, src: &mut IoSource<'_>, offset: u64) -> Result<usize, Errno> {
@@ -64,23 +82,20 @@ impl GoferFile {
 
 impl FileOps for GoferFile {
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
-        let mut buf = vec![0u8; dst.remaining().min(CHUNK)];
         let mut done = 0usize;
         while dst.remaining() > 0 {
-            let at = offset.checked_add(done as u64).and_then(|o| i64::try_from(o).ok()).ok_or(Errno::EINVAL)?;
-            let want = dst.remaining().min(CHUNK);
-            let Some(room) = buf.get_mut(..want) else { break };
-            let got = match pread(self.donated.fd(), room, at) {
-                Ok(n) => n,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(e) => return if done > 0 { Ok(done) } else { Err(errno(e)) },
-            };
-            match dst.put(buf.get(..got).unwrap_or_default()) {
-                Ok(n) => done += n,
+            let at = offset.checked_add(done as u64).filter(|at| i64::try_from(*at).is_ok()).ok_or(Errno::EINVAL)?;
+            let patient = dst.is_patient();
+            let read = if patient { self.read_straight(dst, at) } else { self.read_through(dst, at) };
+            match read {
+                Ok(Some(0)) => break,
+                Ok(Some(n)) => done += n,
+                Ok(None) if patient => {
+                    dst.set_fetching(self.donated.fetch(at, dst.remaining()));
+                    return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
+                }
+                Ok(None) | Err(Errno::EINTR) => {}
                 Err(e) => return if done > 0 { Ok(done) } else { Err(e) },
-            }
-            if got < want {
-                break;
             }
         }
         Ok(done)

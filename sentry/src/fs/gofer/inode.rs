@@ -1,7 +1,7 @@
 //! Files of a served directory.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -27,8 +27,8 @@ pub struct GoferInode {
     target: Option<Vec<u8>>,
     attr: Mutex<Attr>,
     pub(super) lock: Arc<DirLock>,
-    /// For directories: what names led to, to keep link counts right.
-    pub(super) children: Mutex<HashMap<Box<[u8]>, Weak<GoferInode>>>,
+    /// The file system's tick when its attributes were learnt; 0 where they are known to be old.
+    learnt: AtomicU64,
     donated: Mutex<Vec<Weak<Donated>>>,
     /// The descriptor that came with the file's creation, until it is opened.
     fresh: Mutex<Option<Arc<Donated>>>,
@@ -49,7 +49,7 @@ impl GoferInode {
             target: entry.target.clone(),
             attr: Mutex::new(Level::Leaf, attr::attr(&entry.attr, key)),
             lock: Arc::default(),
-            children: Mutex::new(Level::Leaf, HashMap::new()),
+            learnt: AtomicU64::new(fs.next_tick()),
             donated: Mutex::new(Level::Leaf, Vec::new()),
             fresh: Mutex::new(Level::Leaf, None),
             mappings: Mappings::default(),
@@ -81,6 +81,7 @@ impl GoferInode {
         let shrunk = new.size < now.size;
         *now = attr::attr(new, now.key);
         drop(now);
+        self.learnt.store(self.fs.next_tick(), Ordering::Release);
         if shrunk {
             self.mappings.invalidate_from(new.size);
         }
@@ -89,6 +90,17 @@ impl GoferInode {
     /// Takes what `fstat` says in.
     pub(super) fn note(&self, stat: &FileStat) {
         attr::refresh(&mut self.attr.lock(), stat);
+    }
+
+    /// Its attributes changed in a way that only the host knows: whoever asks next hears of it.
+    pub(super) fn forget_attr(&self) {
+        self.learnt.store(0, Ordering::Release);
+    }
+
+    /// Whether its attributes are as new as the call under way may ask for.
+    fn is_fresh(&self) -> bool {
+        let learnt = self.learnt.load(Ordering::Acquire);
+        learnt > 0 && (!self.fs.is_shared() || trip::began(&self.fs).is_none_or(|began| learnt > began))
     }
 
     pub(super) fn change_attr(&self, change: impl FnOnce(&mut Attr)) {
@@ -129,7 +141,9 @@ impl GoferInode {
         let mode = if write { OpenMode::ReadWrite } else { OpenMode::Read };
         let answer = self.ask(Request::Open { node: self.node, mode })?;
         let Reply::Donated(new) = &answer.reply else { return Err(Errno::EIO) };
-        self.update(new);
+        if answer.is_news() {
+            self.update(new);
+        }
         let fd = answer.fd.clone().ok_or(Errno::EIO)?;
         self.share_fd(fd, write)
     }
@@ -154,10 +168,29 @@ impl Inode for GoferInode {
         *self.attr.lock()
     }
 
+    fn refresh(&self) -> Result<(), Errno> {
+        if self.is_fresh() || self.shared_fd(false).is_some() {
+            return Ok(());
+        }
+        let answer = self.ask(Request::GetAttr(self.node))?;
+        match &answer.reply {
+            Reply::Attr(new) if answer.is_news() => self.update(new),
+            Reply::Attr(_) => {}
+            _ => return Err(Errno::EIO),
+        }
+        Ok(())
+    }
+
+    fn links_changed(&self) {
+        self.forget_attr();
+    }
+
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
         let request = Request::SetAttr { node: self.node, change: attr::change(change) };
         let answer = self.ask(request)?;
-        if let Reply::Attr(new) = &answer.reply {
+        if let Reply::Attr(new) = &answer.reply
+            && answer.is_news()
+        {
             self.update(new);
         }
         if let Some(size) = change.size {
@@ -191,16 +224,15 @@ impl Inode for GoferInode {
         Ok(Arc::new(GoferFile::new(self, donated, strips)))
     }
 
+    fn refresh_statfs(&self) -> Result<(), Errno> {
+        let answer = self.ask(Request::StatFs(self.node))?;
+        let Reply::StatFs(stat) = &answer.reply else { return Err(Errno::EIO) };
+        *self.fs.statfs.lock() = attr::statfs(stat);
+        Ok(())
+    }
+
     fn statfs(&self) -> StatFs {
-        // The answer is what the last one asked for; the next will be told this one's.
-        let (slot, client) = (self.fs.statfs.clone(), self.fs.client.clone());
-        let last = *slot.lock();
-        super::mounts::in_background(&client, Request::StatFs(self.node), move |reply| {
-            if let Reply::StatFs(stat) = reply {
-                *slot.lock() = attr::statfs(&stat);
-            }
-        });
-        last
+        *self.fs.statfs.lock()
     }
 
     fn as_any(&self) -> &dyn Any {

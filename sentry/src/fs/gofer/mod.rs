@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -22,6 +22,7 @@ use gofer_proto::client::Done;
 use gofer_proto::message::Entry;
 use gofer_proto::{Client, Reply, Request};
 
+use crate::kernel::io_pool::IoPool;
 use crate::sync::{Level, Mutex};
 use crate::vfs::mount::SuperBlock;
 use crate::vfs::{StatFs, Vfs};
@@ -47,17 +48,28 @@ pub struct Answer {
     pub fd: Option<Arc<OwnedFd>>,
     /// The files it brought, in its order.
     pub inodes: Vec<Arc<GoferInode>>,
+    used: AtomicBool,
+}
+
+impl Answer {
+    /// Whether it is used for the first time: later runs of a call must not enter again what it says.
+    pub(super) fn is_news(&self) -> bool {
+        !self.used.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// A served directory.
 pub struct GoferFs {
     client: Arc<Client>,
+    io: Arc<IoPool>,
     vfs: DevNumbers,
     sharing: Sharing,
     readonly: bool,
     /// By the host's device and inode number.
     inodes: Mutex<HashMap<(u64, u64), Weak<GoferInode>>>,
-    statfs: Arc<Mutex<StatFs>>,
+    statfs: Mutex<StatFs>,
+    /// Counts what is learnt of files, so that newer is known from older.
+    ticks: AtomicU64,
     /// Host descriptors that the files of this file system hold, and how many they may.
     open: AtomicUsize,
     max_open: usize,
@@ -92,18 +104,20 @@ impl GoferFs {
     /// What the gofer says.
     pub fn attach(
         vfs: &Vfs,
-        client: &Arc<Client>,
+        (client, io): (&Arc<Client>, &Arc<IoPool>),
         mount: u32,
         (sharing, readonly): (Sharing, bool),
         max_open: usize,
     ) -> Result<(Arc<Self>, Arc<GoferInode>), Errno> {
         let fs = Arc::new(GoferFs {
             client: client.clone(),
+            io: io.clone(),
             vfs: DevNumbers { first: vfs.new_dev(), known: Mutex::new(Level::Leaf, Vec::new()) },
             sharing,
             readonly,
             inodes: Mutex::new(Level::Leaf, HashMap::new()),
-            statfs: Arc::new(Mutex::new(Level::Leaf, StatFs::default())),
+            statfs: Mutex::new(Level::Leaf, StatFs::default()),
+            ticks: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             max_open,
         });
@@ -131,6 +145,17 @@ impl GoferFs {
         &self.client
     }
 
+    /// The last tick.
+    #[must_use]
+    pub fn tick(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Counts something learnt now.
+    fn next_tick(&self) -> u64 {
+        self.ticks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn is_shared(&self) -> bool {
         self.sharing == Sharing::Shared
     }
@@ -147,7 +172,7 @@ impl GoferFs {
             _ => &[],
         };
         let inodes = entries.iter().map(|e| self.inode(e)).collect();
-        Ok(Answer { reply, fd: fd.map(Arc::new), inodes })
+        Ok(Answer { reply, fd: fd.map(Arc::new), inodes, used: AtomicBool::new(false) })
     }
 
     /// The inode of a file that is now held as `entry.id`: the one we have, if we have one.

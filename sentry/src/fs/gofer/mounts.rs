@@ -1,24 +1,25 @@
 //! The connection of a sandbox to its gofer, and the served directories in its tree.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use abi::Errno;
-use gofer_proto::{Client, Fault, Reply, Request, Ticket};
+use gofer_proto::{Client, Fault};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{GoferFs, GoferInode, Sharing};
 use crate::boot::spec::GoferTree;
 use crate::kernel::Kernel;
+use crate::kernel::io_pool::IoPool;
 use crate::kernel::reactor::HostWatch;
 use crate::kernel::wait::{Events, WaitGuard, WaitTarget};
-use crate::sync::{Level, Mutex};
 use crate::vfs::mount::SuperBlock;
 use crate::vfs::{Inode, Vfs};
 
 /// A sandbox's connection to its gofer.
 pub struct Connection {
     client: Arc<Client>,
+    io: Arc<IoPool>,
     /// Host descriptors that the files of one tree may hold.
     each: usize,
     /// Keeps the reactor pumping answers.
@@ -36,7 +37,7 @@ impl Connection {
         // Half of our descriptors for files, the rest for everything else.
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let each = usize::try_from(limit / 2).unwrap_or(usize::MAX) / client.mounts().len().max(1);
-        Ok(Connection { client, each, drive: None })
+        Ok(Connection { client, io: kernel.io.clone(), each, drive: None })
     }
 
     /// The file system of one tree, which may be a single file; read-only where the gofer serves it so. `source` is
@@ -60,7 +61,7 @@ impl Connection {
     fn attach(&self, vfs: &Vfs, tree: GoferTree) -> Result<(Arc<GoferFs>, Arc<GoferInode>), Errno> {
         let served = usize::try_from(tree.index).ok().and_then(|i| self.client.mounts().get(i)).ok_or(Errno::ENOENT)?;
         let sharing = if tree.exclusive { Sharing::Exclusive } else { Sharing::Shared };
-        GoferFs::attach(vfs, &self.client, tree.index, (sharing, served.readonly), self.each)
+        GoferFs::attach(vfs, (&self.client, &self.io), tree.index, (sharing, served.readonly), self.each)
     }
 
     /// Lets the reactor handle answers from now on: nothing may wait for one on this thread any more. Before the
@@ -90,29 +91,4 @@ impl WaitTarget for Pump {
 struct Drive {
     _guard: WaitGuard,
     _watch: HostWatch,
-}
-
-/// Asks without anybody waiting; `then` gets the reply, if there is one.
-pub(super) fn in_background(client: &Arc<Client>, request: Request, then: impl Fn(Reply) + Send + Sync + 'static) {
-    // The ticket lives in what its own answer runs, and takes itself out of there.
-    let slot: Arc<Mutex<Option<Ticket>>> = Arc::new(Mutex::new(Level::Leaf, None));
-    let (seen, ready) = (slot.clone(), Arc::new(OnceLock::new()));
-    let notified = ready.clone();
-    let finish = Arc::new(move |slot: &Mutex<Option<Ticket>>| {
-        let ticket = slot.lock().take();
-        if let Some(Ok((reply, _))) = ticket.as_ref().and_then(Ticket::take) {
-            then(reply);
-        }
-    });
-    let late = finish.clone();
-    let notify = move || {
-        let _ = notified.set(());
-        finish(&seen);
-    };
-    let ticket = client.start(request, Some(Box::new(notify)));
-    *slot.lock() = Some(ticket);
-    // The answer was faster than we: nobody will come for it any more.
-    if ready.get().is_some() {
-        late(&slot);
-    }
 }
