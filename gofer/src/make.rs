@@ -84,6 +84,16 @@ impl Server {
         }
     }
 
+    pub fn create_unnamed(&mut self, dir: NodeId, new: &NewFile) -> Result<Outcome> {
+        let dir = self.parent(dir)?;
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+        let fd = opath::open_in(dir.fd(), c".", flags, PRIVATE).map_err(sys)?;
+        self.own(fd.as_fd(), new)?;
+        let held = self.magic.reopen(fd.as_fd(), OFlag::O_PATH).map_err(sys)?;
+        let entry = self.hold(held, dir.mount)?;
+        Ok(Outcome { reply: Reply::Created(entry), fd: Some(fd) })
+    }
+
     pub fn make_dir(&mut self, dir: NodeId, name: &[u8], new: &NewFile) -> Result<Outcome> {
         let (dir, c_name) = (self.parent(dir)?, component(name)?);
         mkdirat(dir.fd(), c_name.as_c_str(), Mode::S_IRWXU).map_err(host)?;

@@ -136,6 +136,7 @@ impl Server {
             Request::ReadDir { node, cookie, attrs } => self.read_dir(node, cookie, attrs),
             Request::ReadLink(node) => self.read_link(node),
             Request::Create { dir, name, new } => self.create(dir, &name, &new),
+            Request::CreateUnnamed { dir, new } => self.create_unnamed(dir, &new),
             Request::MkDir { dir, name, new } => self.make_dir(dir, &name, &new),
             Request::MkNod { dir, name, kind, new } => self.make_node(dir, &name, kind, &new),
             Request::Symlink { dir, name, target, new } => self.symlink(dir, &name, &target, &new),

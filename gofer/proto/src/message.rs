@@ -223,6 +223,13 @@ pub enum Request {
         /// Owner and permissions.
         new: NewFile,
     },
+    /// Makes a regular file without a name, which [`Request::Link`] may name later, and donates a descriptor.
+    CreateUnnamed {
+        /// In whose file system.
+        dir: NodeId,
+        /// Owner and permissions.
+        new: NewFile,
+    },
     /// Makes a directory.
     MkDir {
         /// Where.
@@ -465,7 +472,7 @@ impl Reply {
             }
             (Request::Attach(_) | Request::MkDir { .. } | Request::MkNod { .. }, Reply::Entry(entry))
             | (Request::Symlink { .. }, Reply::Entry(entry))
-            | (Request::Create { .. } | Request::Bind { .. }, Reply::Created(entry)) => {
+            | (Request::Create { .. } | Request::CreateUnnamed { .. } | Request::Bind { .. }, Reply::Created(entry)) => {
                 entry.is_possible() && entry.attr.kind == made_kind(request).unwrap_or(entry.attr.kind)
             }
             (Request::Walk { names, .. }, Reply::Walk { found, errno }) => {
@@ -508,7 +515,7 @@ impl Reply {
 /// The type of what a request makes.
 fn made_kind(request: &Request) -> Option<Kind> {
     Some(match request {
-        Request::Create { .. } => Kind::Regular,
+        Request::Create { .. } | Request::CreateUnnamed { .. } => Kind::Regular,
         Request::MkDir { .. } => Kind::Directory,
         Request::Symlink { .. } => Kind::Symlink,
         Request::Bind { .. } => Kind::Socket,

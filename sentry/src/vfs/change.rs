@@ -146,7 +146,7 @@ pub fn unlink(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Er
         return Err(Errno::EBUSY);
     }
     dir_ops(&dir)?.unlink(caller, &name)?;
-    victim.inode().links_changed();
+    victim.inode().name_changed(true);
     dir.dentry.removed(&name);
     dir.notify_removed(&name, &victim);
     Ok(())
@@ -174,7 +174,7 @@ pub fn rmdir(caller: &Caller<'_>, start: PathRef, path: &[u8]) -> Result<(), Err
         return Err(Errno::EBUSY);
     }
     dir_ops(&dir)?.rmdir(caller, &name)?;
-    victim.inode().links_changed();
+    victim.inode().name_changed(true);
     dir.dentry.removed(&name);
     dir.notify_removed(&name, &victim);
     Ok(())

@@ -184,8 +184,8 @@ pub trait Inode: Send + Sync {
         Ok(())
     }
 
-    /// Told when a name of it was given, taken away or moved.
-    fn links_changed(&self) {}
+    /// Told when a name of it was taken away, or moved.
+    fn name_changed(&self, _taken: bool) {}
 
     /// Changes attributes.
     ///

@@ -155,10 +155,14 @@ pub fn open_place(
         return Ok(Opened::Fifo(place, flags));
     }
     let ops = open_ops(caller, devices, &place, &attr, flags)?;
+    // First what may have to wait: an open file is made, and told of, once.
+    let truncates = flags.contains(OpenFlags::TRUNC) && attr.kind == FileType::Regular && !created;
+    if truncates {
+        truncate_opened(caller, &place, &attr)?;
+    }
     let inode = place.inode().clone();
     let file = FileDescription::new(ops, flags, Some(place.clone()), Some(inode));
-    if flags.contains(OpenFlags::TRUNC) && attr.kind == FileType::Regular && !created {
-        truncate_opened(caller, &place, &attr)?;
+    if truncates {
         place.notify(event::MODIFY);
     }
     Ok(Opened::File(file))

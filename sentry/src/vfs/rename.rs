@@ -60,7 +60,10 @@ pub fn rename(
     }
     dir_ops(&old.dir)?.rename(caller, old_name, new.dir.inode(), new_name, flags)?;
     let exchange = flags & EXCHANGE != 0;
-    std::iter::once(&source).chain(&target).for_each(|moved| moved.inode().links_changed());
+    source.inode().name_changed(false);
+    if let Some(target) = &target {
+        target.inode().name_changed(!exchange);
+    }
     old.dir.dentry.renamed(old_name, &new.dir.dentry, new_name, exchange);
     let replaced = target.as_ref().filter(|_| !exchange);
     old.dir.notify_renamed((old_name, &source), (&new.dir, new_name), replaced);

@@ -96,6 +96,14 @@ impl DirOps for GoferInode {
         Ok(inode)
     }
 
+    fn create_unnamed(&self, _cx: &Caller<'_>, node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
+        let new = NewFile { perm: node.perm & 0o7777, uid: node.uid, gid: node.gid };
+        let answer = self.ask(Request::CreateUnnamed { dir: self.node(), new })?;
+        let inode = answer.inodes.first().ok_or(Errno::EIO)?.clone();
+        inode.set_fresh(inode.share_fd(answer.fd.clone().ok_or(Errno::EIO)?, true)?);
+        Ok(inode)
+    }
+
     fn link(&self, _cx: &Caller<'_>, name: &[u8], inode: &Arc<dyn Inode>) -> Result<(), Errno> {
         let target = Self::inode_of(inode).filter(|i| Arc::ptr_eq(&i.fs, &self.fs)).ok_or(Errno::EXDEV)?;
         self.change(Request::Link { node: target.node(), dir: self.node(), name: name.to_vec() })?;

@@ -108,6 +108,7 @@ impl FileOps for GoferFile {
         let _one = self.inode.writing.lock();
         let append = file.flags().contains(OpenFlags::APPEND);
         let at = if append { self.donated.size()? } else { offset };
+        src.restrict_at(at)?;
         let n = self.write_from(src, at)?;
         if self.strips {
             // The host does so too: we have no capability there.

@@ -181,7 +181,12 @@ impl Inode for GoferInode {
         Ok(())
     }
 
-    fn links_changed(&self) {
+    fn name_changed(&self, taken: bool) {
+        // What the host will say, for those who look before they ask.
+        self.change_attr(|a| match a.kind {
+            FileType::Directory if taken => a.nlink = 0,
+            _ => a.nlink = a.nlink.saturating_sub(u32::from(taken)),
+        });
         self.forget_attr();
     }
 

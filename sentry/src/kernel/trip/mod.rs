@@ -285,7 +285,7 @@ impl Op for TripOp {
         }
         let Some(call) = cx.kernel().syscalls.get(u64::from(self.nr)) else { return Attempt::Done(Err(Errno::ENOSYS)) };
         match run(&mut self.trip, || (call.handler)(cx, &self.args)) {
-            Err(Errno::EIOCBQUEUED) => return Attempt::Pending,
+            Err(Errno::EIOCBQUEUED) => Attempt::Pending,
             Err(errno) => Attempt::Done(Err(errno)),
             Ok(flow) => Attempt::Then(flow),
         }
