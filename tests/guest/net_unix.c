@@ -66,6 +66,33 @@ static void making(void) {
     CHECK("SO_SNDBUF has a least", option(p[0], SO_SNDBUF) == 4608);
     setsockopt(p[0], SOL_SOCKET, SO_REUSEADDR, &(int){5}, 4);
     CHECK("SO_REUSEADDR is kept", option(p[0], SO_REUSEADDR) == 1);
+    SHOW("SO_REUSEPORT", setsockopt(p[0], SOL_SOCKET, SO_REUSEPORT, &(int){1}, 4));
+    SHOW("SO_SNDLOWAT", setsockopt(p[0], SOL_SOCKET, SO_SNDLOWAT, &(int){1}, 4));
+    SHOW("SO_KEEPALIVE short", setsockopt(p[0], SOL_SOCKET, SO_KEEPALIVE, "x", 1));
+    setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &(int){1 << 30}, 4);
+    // net.core.wmem_max is 4 MiB on newer kernels.
+    CHECK("SO_SNDBUF has a most", option(p[0], SO_SNDBUF) >= 2 * 212992 && option(p[0], SO_SNDBUF) <= 8 << 20);
+    setsockopt(p[0], SOL_SOCKET, SO_RCVBUF, &(int){-1}, 4);
+    CHECK("SO_RCVBUF negative is the most", option(p[0], SO_RCVBUF) >= 2 * 212992);
+    setsockopt(p[0], SOL_SOCKET, SO_RCVLOWAT, &(int){0}, 4);
+    CHECK("SO_RCVLOWAT is 1 at least", option(p[0], SO_RCVLOWAT) == 1);
+    setsockopt(p[0], SOL_SOCKET, SO_PRIORITY, &(int){4}, 4);
+    CHECK("SO_PRIORITY is kept", option(p[0], SO_PRIORITY) == 4);
+    struct linger l = {1, 7};
+    setsockopt(p[0], SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    l = (struct linger){0, 9};
+    setsockopt(p[0], SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    socklen_t len = sizeof l;
+    CHECK("SO_LINGER off keeps its time", getsockopt(p[0], SOL_SOCKET, SO_LINGER, &l, &len) == 0 && !l.l_onoff && l.l_linger == 7);
+    static char big[8192];
+    setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &(int){1}, 4);
+    SHOW("a datagram over the send buffer", send(p[0], big, 4608, 0));
+    int q[2];
+    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, q);
+    setsockopt(q[0], SOL_SOCKET, SO_SNDBUF, &(int){8192}, 4);
+    long sent = 0, n;
+    while ((n = write(q[0], big, 1000)) > 0) sent += n;
+    CHECK("a stream's send buffer bounds what waits", n == -1 && errno == EAGAIN && sent >= 4000 && sent <= 40000);
 }
 
 static void names(void) {
@@ -191,6 +218,13 @@ static void packets(void) {
         SHOW("nobody", send(p[0], "x", 1, MSG_NOSIGNAL));
         close(p[0]);
     }
+    socketpair(AF_UNIX, SOCK_STREAM, 0, p);
+    CHECK("reset", write(p[0], "x", 1) == 1 && close(p[1]) == 0 && (events(p[0]), option(p[0], SO_ERROR)) == ECONNRESET && option(p[0], SO_ERROR) == 0);
+    socketpair(AF_UNIX, SOCK_STREAM, 0, p);
+    struct pollfd reset = {p[0], POLLIN, 0};
+    CHECK("reset is an event", write(p[0], "x", 1) == 1 && close(p[1]) == 0 && poll(&reset, 1, 0) == 1 && (reset.revents & POLLERR));
+    SHOW("reset read", read(p[0], buf, 9));
+    SHOW("reset read again", read(p[0], buf, 9));
     struct mmsghdr m[3] = {0};
     struct iovec iov[3];
     socketpair(AF_UNIX, SOCK_DGRAM, 0, p);

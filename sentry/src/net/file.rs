@@ -9,25 +9,17 @@ use crate::kernel::op::{SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::net::control::Control;
+use crate::net::options::SocketOptions;
 use crate::net::socket::{MsgFlags, Socket};
 use crate::sync::{Level, Mutex};
 use crate::vfs::{Attr, FileDescription, FileOps, FileType, IoSink, IoSource, OpenFlags};
-
-/// Options that all sockets have and only the socket layer looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// SO_RCVTIMEO, nanoseconds; `None` waits forever.
-    pub receive: Option<i64>,
-    /// SO_SNDTIMEO.
-    pub send: Option<i64>,
-}
 
 /// What a socket's description holds.
 pub struct SocketFile {
     /// The socket.
     pub socket: Arc<dyn Socket>,
-    /// Timeouts of its waiting calls.
-    pub timeouts: Mutex<Timeouts>,
+    /// Options that all sockets have.
+    pub options: Mutex<SocketOptions>,
     attr: Attr,
 }
 
@@ -36,8 +28,8 @@ impl SocketFile {
     #[must_use]
     pub fn open(socket: Arc<dyn Socket>, flags: OpenFlags, now: i64) -> Arc<FileDescription> {
         let attr = anon::attr(FileType::Socket, 0o777, anon::next_ino(), Timespec::from_nanos(now));
-        let timeouts = Mutex::new(Level::Leaf, Timeouts::default());
-        let file = SocketFile { socket, timeouts, attr };
+        let options = Mutex::new(Level::Leaf, SocketOptions::default());
+        let file = SocketFile { socket, options, attr };
         FileDescription::anonymous(Arc::new(file), flags.difference(OpenFlags::CLOEXEC) | OpenFlags::RDWR)
     }
 

@@ -4,6 +4,7 @@ pub mod control;
 pub mod device;
 pub mod file;
 pub mod netlink;
+pub mod options;
 pub mod socket;
 pub mod unix;
 

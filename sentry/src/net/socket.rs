@@ -204,6 +204,9 @@ pub trait Socket: Send + Sync {
         Err(Errno::ENOPROTOOPT)
     }
 
+    /// SO_SNDBUF was set: bytes on their way that sending may not exceed.
+    fn set_send_buffer(&self, _bytes: usize) {}
+
     /// Whether it listens (SO_ACCEPTCONN).
     fn is_listening(&self) -> bool;
 

@@ -9,8 +9,6 @@ use crate::net::control::{Control, Ucred};
 use crate::net::socket::{MsgFlags, Received};
 use crate::vfs::{FileDescription, IoSink, IoSource};
 
-/// Bytes that may wait (`net.core.wmem_default`).
-pub const CAPACITY: usize = 212_992;
 /// Messages that may wait at a datagram socket (`net.unix.max_dgram_qlen`).
 const MAX_DATAGRAMS: usize = 512;
 
@@ -38,14 +36,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Bytes that still fit; a datagram goes in whole, so an empty queue takes any size below the capacity.
-    pub fn room(&self) -> usize {
-        CAPACITY.saturating_sub(self.bytes)
+    /// Bytes that still fit, from a sender who may have `limit` on their way.
+    pub fn room(&self, limit: usize) -> usize {
+        limit.saturating_sub(self.bytes)
     }
 
-    /// Whether a datagram of `len` bytes fits now.
-    pub fn takes_datagram(&self, len: usize) -> bool {
-        self.messages.len() < MAX_DATAGRAMS && (len <= self.room() || self.messages.is_empty())
+    /// Whether a datagram of `len` bytes fits now: it goes in whole, so an empty queue takes any size.
+    pub fn takes_datagram(&self, len: usize, limit: usize) -> bool {
+        self.messages.len() < MAX_DATAGRAMS && (len <= self.room(limit) || self.messages.is_empty())
     }
 
     /// Bytes of all messages.

@@ -9,6 +9,7 @@ mod inbox;
 mod transfer;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
@@ -17,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::net::control::{Control, Ucred};
+use crate::net::options::BUFFER;
 use crate::net::socket::{Destination, MsgFlags, Received, Shutdown, Socket, SocketKind};
 use crate::net::unix::address::Address;
 use crate::net::unix::inbox::Inbox;
@@ -53,6 +55,8 @@ pub struct UnixSocket {
     inbox: Mutex<Inbox>,
     queue: WaitQueue,
     connecting: Mutex<Option<WaitQueue>>,
+    /// SO_SNDBUF, bytes.
+    send_buffer: AtomicUsize,
 }
 
 impl UnixSocket {
@@ -68,6 +72,7 @@ impl UnixSocket {
             inbox: Mutex::new(Level::FilePeer, Inbox::default()),
             queue: WaitQueue::new(),
             connecting: Mutex::new(Level::Leaf, None),
+            send_buffer: AtomicUsize::new(BUFFER.unsigned_abs() as usize),
         })
     }
 
@@ -266,9 +271,6 @@ impl Socket for UnixSocket {
     fn shutdown(&self, how: Shutdown) -> Result<(), Errno> {
         let peer = {
             let mut state = self.state.lock();
-            if !state.connected && state.backlog.is_none() {
-                return Err(Errno::ENOTCONN);
-            }
             state.shut_write |= how.write || (how.read && state.backlog.is_some());
             state.peer.upgrade()
         };
@@ -301,6 +303,10 @@ impl Socket for UnixSocket {
 
     fn get_option(&self, _cx: &CurrentTask<'_>, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
         use zerocopy::IntoBytes;
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+            let error = if self.take_reset() { libc::ECONNRESET } else { 0 };
+            return Ok(error.to_le_bytes().to_vec());
+        }
         let state = self.state.lock();
         match (level, name) {
             (libc::SOL_SOCKET, libc::SO_PEERCRED) => {
@@ -319,6 +325,11 @@ impl Socket for UnixSocket {
         let raw = value.get(..4).and_then(|v| v.try_into().ok()).ok_or(Errno::EINVAL)?;
         self.state.lock().pass_creds = i32::from_le_bytes(raw) != 0;
         Ok(())
+    }
+
+    fn set_send_buffer(&self, bytes: usize) {
+        self.send_buffer.store(bytes, Ordering::Relaxed);
+        self.queue.wake(Events::WRITABLE);
     }
 
     fn is_listening(&self) -> bool {
@@ -346,6 +357,9 @@ impl Socket for UnixSocket {
         let mut events = Events::default();
         let ended = {
             let inbox = self.inbox.lock();
+            if inbox.reset {
+                events |= Events::ERR;
+            }
             if !inbox.is_empty() || inbox.ended {
                 events |= Events::READABLE;
             }
@@ -357,9 +371,10 @@ impl Socket for UnixSocket {
         if self.is_connection() && (!connected || (ended && (shut_write || peer.is_none()))) {
             events |= Events::HUP;
         }
+        let limit = self.send_buffer.load(Ordering::Relaxed);
         let writable = match &peer {
-            Some(peer) if self.is_stream() => peer.inbox.lock().room() > 0,
-            Some(peer) => peer.inbox.lock().takes_datagram(1),
+            Some(peer) if self.is_stream() => peer.inbox.lock().room(limit) > 0,
+            Some(peer) => peer.inbox.lock().takes_datagram(1, limit),
             None => true,
         };
         if writable {

@@ -1,6 +1,7 @@
 //! Sending and receiving.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::Errno;
 
@@ -9,7 +10,6 @@ use crate::net::control::Control;
 use crate::net::socket::{Destination, MsgFlags, Received, SocketKind};
 use crate::net::unix::UnixSocket;
 use crate::net::unix::address::Address;
-use crate::net::unix::inbox::CAPACITY;
 use crate::vfs::{IoSink, IoSource};
 
 impl UnixSocket {
@@ -22,6 +22,10 @@ impl UnixSocket {
     ) -> Result<usize, Errno> {
         if flags.contains(MsgFlags::OOB) {
             return Err(Errno::EOPNOTSUPP);
+        }
+        // `unix_seqpacket_sendmsg` looks at the socket's error first.
+        if self.kind == SocketKind::SeqPacket && self.take_reset() {
+            return Err(Errno::ECONNRESET);
         }
         let peer = self.target(to)?;
         control.creds.get_or_insert(self.creds);
@@ -37,16 +41,21 @@ impl UnixSocket {
         sent
     }
 
+    /// Takes the socket's error: the peer left with unread data of ours.
+    pub(super) fn take_reset(&self) -> bool {
+        std::mem::take(&mut self.inbox.lock().reset)
+    }
+
     fn target(&self, to: Option<&Destination>) -> Result<Arc<UnixSocket>, Errno> {
         if let Some(Destination::Unix(target)) = to {
             return Ok(target.clone());
         }
         let state = self.state.lock();
+        if !state.connected {
+            return Err(Errno::ENOTCONN);
+        }
         if state.shut_write {
             return Err(Errno::EPIPE);
-        }
-        if !state.connected {
-            return Err(if self.is_connection() { Errno::ENOTCONN } else { Errno::EDESTADDRREQ });
         }
         let gone = if self.is_connection() { Errno::EPIPE } else { Errno::ECONNREFUSED };
         state.peer.upgrade().ok_or(gone)
@@ -59,7 +68,7 @@ impl UnixSocket {
         from: Vec<u8>,
         control: &mut Control,
     ) -> Result<usize, Errno> {
-        let len = src.remaining();
+        let (len, limit) = (src.remaining(), self.send_buffer.load(Ordering::Relaxed));
         let mut inbox = peer.inbox.lock();
         if inbox.refused {
             return Err(if self.is_connection() { Errno::EPIPE } else { Errno::ECONNREFUSED });
@@ -68,17 +77,18 @@ impl UnixSocket {
             if len == 0 {
                 return Ok(0);
             }
-            let room = inbox.room();
+            let room = inbox.room(limit);
             if room == 0 {
                 return Err(Errno::EAGAIN);
             }
             // Bounded pieces: a megabyte at once would hold the lock and double the memory for long.
             return inbox.push(src, len.min(room).min(64 << 10), from, control);
         }
-        if len > CAPACITY {
+        // The kernel keeps 32 bytes of the buffer for itself (`unix_dgram_sendmsg`).
+        if len > limit.saturating_sub(32) {
             return Err(Errno::EMSGSIZE);
         }
-        if !inbox.takes_datagram(len) {
+        if !inbox.takes_datagram(len, limit) {
             drop(inbox);
             self.note_blocked(peer);
             return Err(Errno::EAGAIN);

@@ -112,7 +112,7 @@ fn send_op(
     flags: u32,
 ) -> Result<SendOp, Errno> {
     let socket_file = SocketFile::of(file)?;
-    let timeout = socket_file.timeouts.lock().send;
+    let timeout = socket_file.options.lock().send_timeout;
     let socket = socket_file.socket.clone();
     let to = match name {
         Some((addr, len)) => {
@@ -235,6 +235,8 @@ impl RecvOp {
         }
         let room = if header.control == 0 { 0 } else { usize::try_from(header.controllen).unwrap_or(0) };
         let cloexec = self.flags.contains(MsgFlags::CMSG_CLOEXEC);
+        // Told back, as `unix_stream_read_generic` and the others do.
+        flags.set(MsgFlags::CMSG_CLOEXEC, cloexec);
         let mut used = 0;
         if !received.control.is_empty() {
             let (n, cut) = received.control.to_guest(cx, UserAddr(header.control), room, cloexec)?;
@@ -293,7 +295,7 @@ fn recv_op(
     flags: u32,
 ) -> Result<RecvOp, Errno> {
     let socket_file = SocketFile::of(file)?;
-    let timeout = socket_file.timeouts.lock().receive;
+    let timeout = socket_file.options.lock().receive_timeout;
     let socket = socket_file.socket.clone();
     let deadline = timeout.map(|t| deadline::after(cx, t));
     Ok(RecvOp { file: file.clone(), socket, cursor, output, flags: MsgFlags::from_bits_retain(flags), deadline })

@@ -114,7 +114,7 @@ impl Op for ConnectOp {
 pub(super) fn connect(cx: &mut CurrentTask<'_>, fd: FdNum, addr: UserAddr, len: i32) -> SyscallResult {
     let file = cx.fds()?.get(fd)?;
     let socket_file = SocketFile::of(&file)?;
-    let timeout = socket_file.timeouts.lock().send;
+    let timeout = socket_file.options.lock().send_timeout;
     let socket = socket_file.socket.clone();
     let addr = read_addr(cx, addr, len)?;
     let deadline = timeout.map(|t| deadline::after(cx, t));
@@ -176,7 +176,7 @@ pub(super) fn accept4(cx: &mut CurrentTask<'_>, fd: FdNum, addr: UserAddr, len: 
     }
     let file = cx.fds()?.get(fd)?;
     let socket_file = SocketFile::of(&file)?;
-    let timeout = socket_file.timeouts.lock().receive;
+    let timeout = socket_file.options.lock().receive_timeout;
     let socket = socket_file.socket.clone();
     let deadline = timeout.map(|t| deadline::after(cx, t));
     op::start(cx, AcceptOp { file, socket, addr, len, flags, deadline })
