@@ -20,11 +20,15 @@ pub trait RangeValue: Clone {
 #[derive(Clone, Debug)]
 pub struct RangeMap<V> {
     map: BTreeMap<u64, (u64, V)>,
+    /// Sum of the ranges' lengths.
+    covered: u64,
+    /// The most that it has been.
+    most: u64,
 }
 
 impl<V> Default for RangeMap<V> {
     fn default() -> Self {
-        RangeMap { map: BTreeMap::new() }
+        RangeMap { map: BTreeMap::new(), covered: 0, most: 0 }
     }
 }
 
@@ -45,6 +49,18 @@ impl<V: RangeValue> RangeMap<V> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
+    }
+
+    /// The sum of the ranges' lengths.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+
+    /// The most that [`Self::covered`] has been.
+    #[must_use]
+    pub fn most_covered(&self) -> u64 {
+        self.most
     }
 
     /// The range that holds `at`, with its value.
@@ -119,7 +135,9 @@ impl<V: RangeValue> RangeMap<V> {
         self.split(range.end);
         let starts: Vec<u64> = self.map.range(range.start..range.end).map(|(&s, _)| s).collect();
         let take = |s: u64| self.map.remove(&s).map(|(end, v)| (AddrRange { start: s, end }, v));
-        starts.into_iter().filter_map(take).collect()
+        let gone: Vec<_> = starts.into_iter().filter_map(take).collect();
+        self.covered -= gone.iter().map(|(r, _)| r.len()).sum::<u64>();
+        gone
     }
 
     /// Puts `value` at `range`, replacing what was there, and merges it with its neighbours. Empty ranges do nothing.
@@ -129,6 +147,8 @@ impl<V: RangeValue> RangeMap<V> {
         }
         self.remove(range);
         self.map.insert(range.start, (range.end, value));
+        self.covered += range.len();
+        self.most = self.most.max(self.covered);
         self.merge_at(range.end);
         self.merge_at(range.start);
     }
@@ -164,6 +184,7 @@ impl<V: RangeValue> RangeMap<V> {
     /// Removes all.
     pub fn clear(&mut self) {
         self.map.clear();
+        self.covered = 0;
     }
 }
 
@@ -200,5 +221,18 @@ mod tests {
         assert_eq!(m.gaps(AddrRange::new(5, 15)), vec![AddrRange::new(10, 15)]);
         m.update(AddrRange::new(2, 3), |_, v| *v += 1);
         assert_eq!(m.get(2), Some((AddrRange::new(2, 3), &2)));
+    }
+
+    #[test]
+    fn it_knows_how_much_it_covers_and_covered() {
+        let mut m = RangeMap::new();
+        m.insert(AddrRange::new(0, 10), 1u32);
+        m.insert(AddrRange::new(5, 20), 2);
+        assert_eq!((m.covered(), m.most_covered()), (20, 20));
+        m.remove(AddrRange::new(3, 8));
+        m.insert(AddrRange::new(0, 3), 7);
+        assert_eq!((m.covered(), m.most_covered()), (15, 20));
+        m.clear();
+        assert_eq!((m.covered(), m.most_covered()), (0, 20));
     }
 }

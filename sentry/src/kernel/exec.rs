@@ -315,8 +315,7 @@ fn hand_over(cx: &mut CurrentTask<'_>, prepared: Prepared, arch: ArchState) {
     heir.seccomp.copy_from(&cx.task.seccomp);
     let attr = *cx.task.sched_attr.lock();
     *heir.sched_attr.lock() = attr;
-    heir.cpu_time.store(cx.task.cpu_times().0, Ordering::Relaxed);
-    heir.user_time.store(cx.task.cpu_times().1, Ordering::Relaxed);
+    heir.inherit_usage(cx.task);
     let dropped = {
         let mut tree = cx.task.pids().tree();
         let mut state = group.state.lock();

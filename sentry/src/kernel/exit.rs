@@ -11,7 +11,7 @@ use crate::kernel::signal::action::{SIG_IGN, sa};
 use crate::kernel::signal::info::{SigInfo, code};
 use crate::kernel::signal::{self, send_to_group, send_to_task, stop};
 use crate::kernel::task::{CurrentTask, Task, Tid, flags};
-use crate::kernel::thread_group::{ThreadGroup, Usage};
+use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::wait::Events;
 
 /// Clock ticks a second, as `times(2)` counts (USER_HZ).
@@ -68,6 +68,9 @@ pub fn release_memory(cx: &mut CurrentTask<'_>) {
     let shared = cx.task.shared.lock().mm.take();
     let mm = cx.own.mm.take();
     if let Some(mm) = &mm {
+        let mut state = cx.task.group.state.lock();
+        state.dead_threads.max_rss = state.dead_threads.max_rss.max(mm.most_resident() / 1024);
+        drop(state);
         // Ours, the copy others may read, and nobody else: no task will run in it again.
         if Arc::strong_count(mm) <= 2 {
             cx.cpu.forget(&mm.space());
@@ -155,9 +158,9 @@ fn remove_thread(task: &Arc<Task>) -> (bool, Option<Arc<Task>>) {
     let before = state.tasks.len();
     state.tasks.retain(|t| !Arc::ptr_eq(t, task));
     if before != state.tasks.len() {
-        let (total, user) = task.cpu_times();
-        task.container().usage.note_gone(total, user);
-        state.dead_threads = state.dead_threads.plus(Usage { user, system: total - user, max_rss: 0 });
+        let usage = task.usage();
+        task.container().usage.note_gone(usage.user + usage.system, usage.user);
+        state.dead_threads = state.dead_threads.plus(usage);
     }
     let exec = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid == tid).cloned());
     (state.tasks.is_empty(), exec)

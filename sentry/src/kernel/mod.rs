@@ -28,6 +28,7 @@ pub mod timer_set;
 pub mod timers;
 pub mod trip;
 pub mod tsc;
+pub mod usage;
 pub mod vsyscall;
 pub mod wait;
 pub mod worker;

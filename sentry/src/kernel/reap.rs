@@ -10,7 +10,8 @@ use crate::kernel::pids::{Forgotten, Tree};
 use crate::kernel::ptrace::tracer;
 use crate::kernel::signal::info::code;
 use crate::kernel::task::{CurrentTask, Task};
-use crate::kernel::thread_group::{JobEvent, ThreadGroup, Usage};
+use crate::kernel::thread_group::{JobEvent, ThreadGroup};
+use crate::kernel::usage::Usage;
 
 /// Which children.
 #[derive(Clone, Debug)]
@@ -168,7 +169,7 @@ pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Opti
         }
         let Some((code, status, raw)) = event(child, wanted) else { continue };
         let uid = tree.task(child.tgid).map_or(0, |t| t.creds().uid[0]);
-        let usage = child.usage();
+        let usage = child.usage_with_children();
         let dropped = (child.is_zombie() && !wanted.keep).then(|| reap(&mut tree, parent, child));
         drop(tree);
         drop(dropped);

@@ -14,6 +14,7 @@ use crate::kernel::limits::Limits;
 use crate::kernel::signal::{Actions, GroupSignals};
 use crate::kernel::task::{Task, Tid};
 use crate::kernel::timer_set::TimerSet;
+use crate::kernel::usage::Usage;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
 
@@ -41,29 +42,6 @@ impl VforkDone {
     #[must_use]
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
-    }
-}
-
-/// Times and counts that `wait4(2)` and `getrusage(2)` sum up, nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Time in guest code.
-    pub user: u64,
-    /// Time in the kernel on its behalf.
-    pub system: u64,
-    /// Largest resident set, KiB.
-    pub max_rss: u64,
-}
-
-impl Usage {
-    /// The sum of both; the larger resident set.
-    #[must_use]
-    pub fn plus(self, other: Usage) -> Usage {
-        Usage {
-            user: self.user.saturating_add(other.user),
-            system: self.system.saturating_add(other.system),
-            max_rss: self.max_rss.max(other.max_rss),
-        }
     }
 }
 
@@ -213,20 +191,6 @@ impl ThreadGroup {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         self.state.lock().zombie.is_some()
-    }
-
-    /// Own usage: living and gone threads.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let (mut usage, tasks) = {
-            let state = self.state.lock();
-            (state.dead_threads, state.tasks.clone())
-        };
-        for task in tasks {
-            let (total, user) = task.cpu_times();
-            usage = usage.plus(Usage { user, system: total - user, max_rss: 0 });
-        }
-        usage
     }
 
     /// The soft limit of `resource` (`RLIMIT_*`).

@@ -39,6 +39,10 @@ pub struct MapsEntry {
 pub struct MmStats {
     /// VmSize.
     pub size: u64,
+    /// VmPeak: the most that VmSize has been.
+    pub most_size: u64,
+    /// VmHWM: the most that VmRSS has been.
+    pub most_rss: u64,
     /// VmLck.
     pub locked: u64,
     /// RssAnon.
@@ -129,7 +133,8 @@ impl Mm {
     #[must_use]
     pub fn stats(&self) -> MmStats {
         let vmas = self.vmas.read();
-        let mut stats = MmStats { maps: vmas.map.len(), ..MmStats::default() };
+        let most_size = vmas.map.most_covered();
+        let mut stats = MmStats { maps: vmas.map.len(), most_size, ..MmStats::default() };
         for (range, vma) in vmas.map.iter() {
             let len = range.len();
             stats.size += len;
@@ -145,7 +150,9 @@ impl Mm {
                 *(if program { &mut stats.exe } else { &mut stats.lib }) += len;
             }
         }
-        for (range, pma) in self.pmas.lock().map.iter() {
+        let pmas = self.pmas.lock();
+        stats.most_rss = pmas.map.most_covered();
+        for (range, pma) in pmas.map.iter() {
             let ours = pma.frame.file.id() == self.memory.file().id();
             let part = match (pma.owned, ours) {
                 (true, _) => &mut stats.rss_anon,
@@ -155,6 +162,12 @@ impl Mm {
             *part += range.len();
         }
         stats
+    }
+
+    /// The largest resident set that it has had, bytes (`hiwater_rss`).
+    #[must_use]
+    pub fn most_resident(&self) -> u64 {
+        self.pmas.lock().map.most_covered()
     }
 
     /// Page tables, bytes, roughly: a table for every 2 MiB that has a page (`VmPTE`).

@@ -4,12 +4,12 @@ use abi::{Errno, UserAddr};
 
 use crate::kernel::op::{Flow, SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
-use crate::kernel::thread_group::Usage;
+use crate::kernel::usage::Usage;
 use crate::syscall_table;
 
 syscall_table! {
     63 uname(buf: UserAddr);
-    98 getrusage(who: i32, usage: UserAddr) Partial("times and maximum resident set");
+    98 getrusage(who: i32, usage: UserAddr) Partial("block input and output and major faults are told as 0");
     99 sysinfo(info: UserAddr);
     158 arch_prctl(code: i32, addr: u64) Partial("FS and GS bases; CPUID faulting is not offered");
     170 sethostname(name: UserAddr, len: i32);
@@ -92,14 +92,18 @@ fn arch_prctl(cx: &mut CurrentTask<'_>, code: i32, addr: u64) -> SyscallResult {
 #[must_use]
 pub fn rusage_bytes(usage: &Usage) -> [u8; 144] {
     let mut out = [0; 144];
+    // By the index of the word: shared sizes, swaps, input, output and messages are not counted on Linux either.
     let fields = [
-        usage.user / 1_000_000_000,
-        usage.user % 1_000_000_000 / 1000,
-        usage.system / 1_000_000_000,
-        usage.system % 1_000_000_000 / 1000,
-        usage.max_rss,
+        (0, usage.user / 1_000_000_000),
+        (1, usage.user % 1_000_000_000 / 1000),
+        (2, usage.system / 1_000_000_000),
+        (3, usage.system % 1_000_000_000 / 1000),
+        (4, usage.max_rss),
+        (8, usage.faults),
+        (16, usage.waits),
+        (17, usage.preemptions),
     ];
-    for (index, field) in fields.iter().enumerate() {
+    for (index, field) in fields {
         out[index * 8..index * 8 + 8].copy_from_slice(&field.to_le_bytes());
     }
     out
@@ -111,8 +115,9 @@ fn getrusage(cx: &mut CurrentTask<'_>, who: i32, addr: UserAddr) -> SyscallResul
         0 => cx.task.group.usage(),
         -1 => cx.task.group.state.lock().children_usage,
         RUSAGE_THREAD => {
-            let (total, user) = cx.task.cpu_times();
-            Usage { user, system: total - user, max_rss: 0 }
+            let gone = cx.task.group.state.lock().dead_threads.max_rss;
+            let own = cx.task.usage();
+            Usage { max_rss: own.max_rss.max(gone), ..own }
         }
         _ => return Err(Errno::EINVAL),
     };

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use abi::{AddrRange, Errno, UserAddr};
 
 use super::Proc;
-use super::system::{TICK, ticks};
+use super::system::TICK;
 use crate::kernel::limits::INFINITY;
 use crate::kernel::signal::pending_set;
 use crate::kernel::task::{Run, Task, flags};
@@ -58,12 +58,8 @@ pub(super) fn stat(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     };
     let (code, data, args, env) = (range(|p| p.code), range(|p| p.data), range(|p| p.args), range(|p| p.env));
     let stack = program.as_ref().map_or(0, |p| p.start_stack);
-    let (user, system) = if task.is_leader() {
-        let usage = group.usage();
-        (usage.user / TICK, usage.system / TICK)
-    } else {
-        ticks(task)
-    };
+    let usage = if task.is_leader() { group.usage() } else { task.usage() };
+    let (user, system) = (usage.user / TICK, usage.system / TICK);
     let children = group.state.lock().children_usage;
     let (ignored, caught) = group.signals.actions().sets();
     let started = task.start_time.saturating_sub(task.kernel.clock.boot_time()).max(0).cast_unsigned() / TICK;
@@ -71,7 +67,7 @@ pub(super) fn stat(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let sched = *task.sched_attr.lock();
     let status = group.state.lock().zombie.unwrap_or(0);
     let mut out = format!("{} ({}) {} ", task.tid.0, name(task), state(task).0);
-    let _ = write!(out, "{} {pgid} {sid} {tty} {tpgid} 4194304 0 0 0 0 ", group.parent_tgid());
+    let _ = write!(out, "{} {pgid} {sid} {tty} {tpgid} 4194304 {} {} 0 0 ", group.parent_tgid(), usage.faults, children.faults);
     let _ = write!(out, "{user} {system} {} {} ", children.user / TICK, children.system / TICK);
     let _ = write!(out, "{} {} {threads} 0 {started} ", 20 + sched.nice, sched.nice);
     let _ = write!(out, "{} {} {} ", sizes.size, sizes.rss() / 4096, u64::MAX);
@@ -151,19 +147,20 @@ pub(super) fn status(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let cpus = task.kernel.sched.workers.len().min(63);
     let list = if cpus > 1 { format!("0-{}", cpus - 1) } else { "0".to_owned() };
     let _ = write!(out, "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t{list}\n", (1u64 << cpus) - 1);
-    out.push_str(
-        "Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
-    );
+    out.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\n");
+    let usage = task.usage();
+    let _ = write!(out, "voluntary_ctxt_switches:\t{}\n", usage.waits);
+    let _ = write!(out, "nonvoluntary_ctxt_switches:\t{}\n", usage.preemptions);
     Ok(out.into_bytes())
 }
 
 fn memory(s: &crate::mm::info::MmStats, out: &mut String) {
     for (name, bytes) in [
-        ("VmPeak", s.size),
+        ("VmPeak", s.most_size),
         ("VmSize", s.size),
         ("VmLck", s.locked),
         ("VmPin", 0),
-        ("VmHWM", s.rss()),
+        ("VmHWM", s.most_rss),
         ("VmRSS", s.rss()),
         ("RssAnon", s.rss_anon),
         ("RssFile", s.rss_file),

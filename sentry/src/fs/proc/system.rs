@@ -270,9 +270,3 @@ fn vmstat(kernel: &Arc<Kernel>) -> Vec<u8> {
     let free = kernel.memory.limit().saturating_sub(kernel.memory.charged()) / 4096;
     format!("nr_free_pages {free}\npgfault 0\npgmajfault 0\n").into_bytes()
 }
-
-/// CPU ticks of a task, user and system.
-pub(super) fn ticks(task: &crate::kernel::task::Task) -> (u64, u64) {
-    let (total, user) = task.cpu_times();
-    (user / TICK, (total - user) / TICK)
-}
