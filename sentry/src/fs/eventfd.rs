@@ -87,6 +87,10 @@ impl FileOps for EventFd {
         Some(&self.queue)
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "anon_inode:[eventfd]".to_owned()
     }

@@ -195,9 +195,12 @@ impl Inotify {
 
 impl Watcher for Inotify {
     fn event(&self, wd: i32, event: &Event<'_>) {
+        // Declared before the lock: where this reference is the last, the inode is dropped after it.
+        let watch;
         let mut state = self.state.lock();
-        let Some((watch, mask)) = state.watches.get(&wd) else { return };
-        let (watch, mask) = (watch.clone(), *mask);
+        let Some((known, mask)) = state.watches.get(&wd) else { return };
+        let mask = *mask;
+        watch = known.clone();
         let wanted = event.mask & (mask | ALWAYS) & (ALL_EVENTS | ALWAYS) != 0;
         if !wanted || (event.unlinked && mask & EXCL_UNLINK != 0) {
             return;
@@ -269,6 +272,10 @@ impl FileOps for Inotify {
         for (watch, _) in watches.values() {
             self.watches.remove(watch);
         }
+    }
+
+    fn can_splice(&self) -> bool {
+        false
     }
 
     fn describe(&self) -> String {

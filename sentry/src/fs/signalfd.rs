@@ -63,6 +63,10 @@ impl FileOps for SignalFd {
         Some(&self.arrivals)
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "anon_inode:[signalfd]".to_owned()
     }

@@ -123,6 +123,10 @@ impl FileOps for TimerFdFile {
         Some(&self.0.queue)
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "anon_inode:[timerfd]".to_owned()
     }

@@ -181,6 +181,10 @@ impl FileOps for QueueFile {
         Some(&self.0.queue)
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "/dev/mqueue".to_owned()
     }

@@ -46,6 +46,9 @@ pub enum Attempt {
     Pending,
     /// This Op is over, and the call goes on as this: waits in another Op, or leaves the registers as they are.
     Then(Flow),
+    /// There is nothing to wait for and still much to do, but others want the CPU or the task's death is near
+    /// ([`CurrentTask::is_wanted_elsewhere`]): the task goes to the end of the queue. Handlers run after the call.
+    Again,
 }
 
 /// A decoded system call that may wait. Plain data plus references to kernel objects, so that a checkpoint can save it.
@@ -96,7 +99,7 @@ pub fn start(cx: &mut CurrentTask<'_>, mut op: impl Op + 'static) -> SyscallResu
     match op.attempt(cx) {
         Attempt::Done(answer) => answer.map(Flow::Return),
         Attempt::Then(flow) => Ok(flow),
-        Attempt::Pending => Ok(Flow::Block(Box::new(op))),
+        Attempt::Pending | Attempt::Again => Ok(Flow::Block(Box::new(op))),
     }
 }
 
@@ -108,6 +111,6 @@ pub fn start_boxed(cx: &mut CurrentTask<'_>, mut op: Box<dyn Op>) -> SyscallResu
     match op.attempt(cx) {
         Attempt::Done(answer) => answer.map(Flow::Return),
         Attempt::Then(flow) => Ok(flow),
-        Attempt::Pending => Ok(Flow::Block(op)),
+        Attempt::Pending | Attempt::Again => Ok(Flow::Block(op)),
     }
 }

@@ -43,6 +43,10 @@ impl FileOps for PidFile {
         false
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "anon_inode:[pidfd]".to_owned()
     }

@@ -145,6 +145,8 @@ pub struct Waiting {
     pub timer: Option<TimerHandle>,
     /// Whether it has been enlisted.
     pub enlisted: bool,
+    /// It goes on by itself as soon as it has the CPU again.
+    pub again: bool,
     /// Its spurious wake-ups, in tests.
     pub chaos: Disturbance,
 }
@@ -153,7 +155,7 @@ impl Waiting {
     /// A call that has not been enlisted yet.
     #[must_use]
     pub fn new(op: Box<dyn Op>) -> Self {
-        Waiting { op, guards: Vec::new(), timer: None, enlisted: false, chaos: Disturbance::default() }
+        Waiting { op, guards: Vec::new(), timer: None, enlisted: false, again: false, chaos: Disturbance::default() }
     }
 }
 
@@ -206,10 +208,10 @@ pub struct TaskOwned {
 }
 
 impl TaskOwned {
-    /// Whether the waiting call ends for death only (`vfork`, de-threading in `execve`).
+    /// Whether the waiting call ends for death only (`vfork`, de-threading in `execve`, a long copy under way).
     #[must_use]
     pub fn waits_uninterrupted(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|w| w.op.is_killable_only())
+        self.waiting.as_ref().is_some_and(|w| w.again || w.op.is_killable_only())
     }
 }
 
@@ -286,6 +288,8 @@ pub struct Task {
     pub cpu_time: AtomicU64,
     /// The part of it spent in guest code.
     pub user_time: AtomicU64,
+    /// What it counts, apart from these times.
+    pub counts: crate::kernel::usage::Counts,
     /// Since when it has been on a worker, monotonic nanoseconds; 0 while it is on none.
     pub on_cpu_since: AtomicI64,
     /// What it must look at before it runs guest code: [`flags`] bits.
@@ -362,6 +366,7 @@ impl Task {
             signals,
             cpu_time: AtomicU64::new(0),
             user_time: AtomicU64::new(0),
+            counts: crate::kernel::usage::Counts::default(),
             on_cpu_since: AtomicI64::new(0),
             flags: AtomicU32::new(0),
             death_signal: AtomicI32::new(0),
@@ -473,6 +478,18 @@ pub struct CurrentTask<'a> {
 }
 
 impl CurrentTask<'_> {
+    /// Whether a call that takes long should answer [`Attempt::Again`] now: its time slice is over, or the task is to
+    /// die or to stand still.
+    ///
+    /// [`Attempt::Again`]: crate::kernel::op::Attempt::Again
+    #[must_use]
+    pub fn is_wanted_elsewhere(&self) -> bool {
+        let sched = &self.kernel().sched;
+        self.task.flags.load(Ordering::Relaxed) & flags::EXIT != 0
+            || sched.should_resched(self.task.last_cpu.load(Ordering::Relaxed))
+            || sched.is_stopped()
+    }
+
     /// The kernel.
     #[must_use]
     pub fn kernel(&self) -> &Arc<Kernel> {

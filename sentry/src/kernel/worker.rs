@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use platform::arch::RFLAGS_TF;
-use platform::{Cpu, Exit};
+use platform::{Cpu, Exception, Exit};
 
 use crate::kernel::oom;
 use crate::kernel::op::{Attempt, Flow};
@@ -18,6 +18,11 @@ use crate::kernel::signal::{self, Pending};
 use crate::kernel::task::{CurrentTask, Task, TaskWaker, Waiting, flags};
 use crate::kernel::timers::TimerTarget;
 use crate::kernel::{Kernel, chaos, vsyscall};
+
+/// The vector of debug exceptions, single steps among them.
+const DEBUG: u8 = 1;
+/// `TRAP_TRACE`: `si_code` of a single step.
+const TRAP_TRACE: i32 = 2;
 
 /// What becomes of a task when its worker lets go.
 enum Outcome {
@@ -126,11 +131,13 @@ impl Worker {
         }
         match outcome {
             Outcome::Sleep => {
+                task.counts.waits.fetch_add(1, Ordering::Relaxed);
                 if !task.run.park() {
                     self.kernel.sched.enqueue_last(task);
                 }
             }
             Outcome::Yield => {
+                task.counts.preemptions.fetch_add(1, Ordering::Relaxed);
                 task.run.requeue();
                 self.kernel.sched.enqueue_yielded(self.index, task);
             }
@@ -161,7 +168,10 @@ fn serve(cx: &mut CurrentTask<'_>, index: usize) -> Outcome {
         if kernel.sched.is_stopped() {
             return Outcome::Sleep;
         }
-        if cx.own.waiting.is_some() {
+        if let Some(waiting) = &cx.own.waiting {
+            if waiting.again {
+                return Outcome::Yield;
+            }
             chaos::disturb(cx);
             return Outcome::Sleep;
         }
@@ -195,10 +205,17 @@ fn enter_guest(cx: &mut CurrentTask<'_>) -> Exit {
     cx.own.arch.regs.rflags |= RFLAGS_TF;
     let exit = cx.cpu.run(&mm.space(), &mut cx.own.arch);
     cx.own.arch.regs.rflags = cx.own.arch.regs.rflags & !RFLAGS_TF | own_flag;
-    if matches!(exit, Exit::Syscall) {
-        cx.own.arch.regs.r11 = cx.own.arch.regs.r11 & !RFLAGS_TF | own_flag;
+    match exit {
+        Exit::Syscall => {
+            cx.own.arch.regs.r11 = cx.own.arch.regs.r11 & !RFLAGS_TF | own_flag;
+            exit
+        }
+        // Told here, since the flag that would tell is gone from the registers.
+        Exit::Exception(step) if step.vector == DEBUG && step.si_code.is_none() => {
+            Exit::Exception(Exception { si_code: Some(TRAP_TRACE), ..step })
+        }
+        _ => exit,
     }
-    exit
 }
 
 fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
@@ -213,7 +230,9 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
                 _ => Err(crate::mm::FaultSignal::pkey()),
             };
             match served {
-                Ok(()) => {}
+                Ok(()) => {
+                    cx.task.counts.faults.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(bad) if bad == crate::mm::FaultSignal::out_of_memory() => oom::relieve(cx),
                 Err(bad) => signal::force_fault(cx, addr, access, bad),
             }
@@ -310,7 +329,12 @@ fn retry_waiting(cx: &mut CurrentTask<'_>) {
                 waiting = Waiting::new(op);
                 continue;
             }
-            Attempt::Pending => {}
+            Attempt::Again => {
+                waiting.again = true;
+                cx.own.waiting = Some(waiting);
+                return;
+            }
+            Attempt::Pending => waiting.again = false,
         }
         if waiting.enlisted {
             if chaos::again(cx) {

@@ -26,6 +26,9 @@ syscall_table! {
     328 pwritev2(fd: FdNum, iov: UserAddr, count: usize, offset: i64, _high: u64, flags: u32);
 }
 
+/// Bytes of a file moved at once: between two such pieces others may have the CPU, and the task may die.
+const PIECE: usize = 1 << 20;
+
 /// A read or write that may wait.
 struct TransferOp {
     file: Arc<FileDescription>,
@@ -50,8 +53,10 @@ impl TransferOp {
         }
         let mm = cx.mm()?;
         let limit = cx.task.group.limit(resource::FSIZE);
+        let (room, at) = (self.room(), self.position()?);
         let mut source = IoSource::guest(&mm, &mut self.cursor).with_file_limit(limit);
-        match self.offset {
+        source.restrict(room as u64);
+        match at {
             None => self.file.write(&mut source),
             Some(at) => self.file.write_at(&mut source, at),
         }
@@ -63,13 +68,14 @@ impl TransferOp {
         let mm = cx.mm()?;
         let done = self.cursor.done();
         let patient = self.fetching.take().is_none_or(|(_, before)| before < done);
-        let mut sink = IoSink::guest(&mm, &mut self.cursor);
+        let (room, at) = (self.room(), self.position()?);
+        let mut sink = IoSink::guest(&mm, &mut self.cursor).with_room(room);
         if patient {
             sink = sink.patient();
         }
-        let answer = match self.offset {
+        let answer = match at {
             None => self.file.read(&mut sink),
-            Some(at) => self.file.read_at(&mut sink, at.checked_add(done as u64).ok_or(Errno::EINVAL)?),
+            Some(at) => self.file.read_at(&mut sink, at),
         };
         self.fetching = sink.fetching().map(|fetch| (fetch, self.cursor.done()));
         answer
@@ -79,9 +85,21 @@ impl TransferOp {
         self.fetching.as_ref().is_some_and(|(fetch, _)| !fetch.is_done())
     }
 
-    /// A blocking write goes on until all is written; a read answers with what it got.
-    fn wants_more(&self) -> bool {
-        self.write && self.cursor.remaining() > 0 && self.waits()
+    /// Bytes to move at once. What can wait holds little, and may care for the ends of messages.
+    fn room(&self) -> usize {
+        if self.file.ops.can_wait() { usize::MAX } else { PIECE }
+    }
+
+    /// Where the next piece goes, for a transfer with a position of its own.
+    fn position(&self) -> Result<Option<u64>, Errno> {
+        self.offset.map(|at| at.checked_add(self.cursor.done() as u64).ok_or(Errno::EINVAL)).transpose()
+    }
+
+    /// A blocking write goes on until all is written, a file's next piece follows the last; a read from elsewhere
+    /// answers with what it got.
+    fn wants_more(&self, moved: usize) -> bool {
+        let more = if self.file.ops.can_wait() { self.write && self.waits() } else { moved == PIECE };
+        more && self.cursor.remaining() > 0
     }
 }
 
@@ -96,7 +114,11 @@ impl Op for TransferOp {
                 return Attempt::Pending;
             }
             match answer {
-                Ok(n) if n > 0 && self.wants_more() => {}
+                Ok(n) if n > 0 && self.wants_more(n) => {
+                    if cx.is_wanted_elsewhere() {
+                        return Attempt::Again;
+                    }
+                }
                 Ok(_) => return Attempt::Done(Ok(self.cursor.done() as u64)),
                 Err(Errno::EAGAIN) if self.waits() => return Attempt::Pending,
                 Err(_) if self.cursor.done() > 0 => return Attempt::Done(Ok(self.cursor.done() as u64)),

@@ -116,6 +116,9 @@ fn file_limit(cx: &CurrentTask<'_>) -> u64 {
 impl MoveOp {
     /// How much the sink takes now; a file takes anything.
     fn room(&self) -> Result<usize, Stop> {
+        if !self.from.file.ops.can_splice() || !self.to.file.ops.can_splice() {
+            return Err(Stop::Error(Errno::EINVAL));
+        }
         let Some(pipe) = pipe_of(&self.to.file) else { return Ok(CHUNK) };
         let (room, readers) = pipe.pipe().room();
         match (readers, room) {
@@ -212,6 +215,7 @@ impl Op for MoveOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
         while self.left > 0 {
             match self.step() {
+                Ok(()) if cx.is_wanted_elsewhere() => return Attempt::Again,
                 Ok(()) => {}
                 Err(Stop::End) => break,
                 Err(Stop::Error(e)) => return self.finish(cx, Err(e)),
@@ -236,7 +240,7 @@ impl Op for MoveOp {
     fn interrupted(&mut self, cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         match self.finish(cx, Err(Errno::ERESTARTSYS)) {
             Attempt::Done(answer) => answer,
-            Attempt::Pending | Attempt::Then(_) => Err(Errno::ERESTARTSYS),
+            Attempt::Pending | Attempt::Again | Attempt::Then(_) => Err(Errno::ERESTARTSYS),
         }
     }
 

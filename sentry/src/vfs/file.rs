@@ -147,6 +147,11 @@ pub trait FileOps: Send + Sync {
         self.wait_queue().is_some()
     }
 
+    /// Whether `splice` and `sendfile` move bytes to or from it: most files made of a kernel object do not.
+    fn can_splice(&self) -> bool {
+        true
+    }
+
     /// The new absolute position for `lseek`, given the current one.
     ///
     /// # Errors

@@ -123,12 +123,14 @@ enum Later {
 pub struct IoSink<'a> {
     end: End<'a>,
     later: Later,
+    /// Bytes that may still be put.
+    left: usize,
 }
 
 impl<'a> IoSink<'a> {
     /// Guest memory.
     pub fn guest(mm: &'a Mm, cursor: &'a mut IoCursor) -> Self {
-        IoSink { end: End::Guest { mm, cursor }, later: Later::No }
+        IoSink { end: End::Guest { mm, cursor }, later: Later::No, left: usize::MAX }
     }
 
     /// The same for a reader that comes again when the content is there ([`IoSink::fetching`]).
@@ -160,17 +162,25 @@ impl<'a> IoSink<'a> {
 
     /// A buffer of ours.
     pub fn kernel(buf: &'a mut [u8]) -> Self {
-        IoSink { end: End::Write { buf, done: 0 }, later: Later::No }
+        IoSink { end: End::Write { buf, done: 0 }, later: Later::No, left: usize::MAX }
+    }
+
+    /// Takes no more than `room` bytes.
+    #[must_use]
+    pub fn with_room(mut self, room: usize) -> Self {
+        self.left = room;
+        self
     }
 
     /// Bytes that still fit.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        match &self.end {
+        let all = match &self.end {
             End::Guest { cursor, .. } => cursor.remaining(),
             End::Write { buf, done } => buf.len() - done,
             End::Read { .. } => 0,
-        }
+        };
+        all.min(self.left)
     }
 
     /// Bytes put so far (for a guest vector: over its whole life).
@@ -188,6 +198,7 @@ impl<'a> IoSink<'a> {
     /// `EFAULT` where not even one byte could be stored.
     pub fn put(&mut self, src: &[u8]) -> Result<usize, Errno> {
         let mut put = 0;
+        let src = &src[..src.len().min(self.left)];
         while put < src.len() {
             let n = match &mut self.end {
                 End::Guest { mm, cursor } => {
@@ -196,6 +207,7 @@ impl<'a> IoSink<'a> {
                         return if put > 0 { Ok(put) } else { Err(e) };
                     }
                     cursor.advance(n);
+                    self.left -= n;
                     n
                 }
                 End::Write { buf, done } => {
@@ -205,6 +217,7 @@ impl<'a> IoSink<'a> {
                     }
                     buf[*done..*done + n].copy_from_slice(&src[put..put + n]);
                     *done += n;
+                    self.left -= n;
                     n
                 }
                 End::Read { .. } => break,

@@ -226,6 +226,10 @@ impl FileOps for EpollFile {
         Some(&self.0.queue)
     }
 
+    fn can_splice(&self) -> bool {
+        false
+    }
+
     fn describe(&self) -> String {
         "anon_inode:[eventpoll]".to_owned()
     }
