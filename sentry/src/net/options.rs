@@ -180,7 +180,7 @@ mod tests {
             assert_eq!((o.send_buffer, o.receive_buffer), (send, receive), "asked {asked}");
         }
         assert_eq!(set(&mut o, libc::SO_SNDBUFFORCE, 1), Err(Errno::EPERM));
-        let forced = o.set(libc::AF_UNIX, libc::SO_SNDBUFFORCE, &(1 << 20_i32).to_le_bytes(), |_| true);
+        let forced = o.set(libc::AF_UNIX, libc::SO_SNDBUFFORCE, &(1_i32 << 20).to_le_bytes(), |_| true);
         assert_eq!((forced, o.send_buffer), (Ok(()), 2 << 20));
     }
 

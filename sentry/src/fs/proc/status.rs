@@ -67,7 +67,13 @@ pub(super) fn stat(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let sched = *task.sched_attr.lock();
     let status = group.state.lock().zombie.unwrap_or(0);
     let mut out = format!("{} ({}) {} ", task.tid.0, name(task), state(task).0);
-    let _ = write!(out, "{} {pgid} {sid} {tty} {tpgid} 4194304 {} {} 0 0 ", group.parent_tgid(), usage.faults, children.faults);
+    let _ = write!(
+        out,
+        "{} {pgid} {sid} {tty} {tpgid} 4194304 {} {} 0 0 ",
+        group.parent_tgid(),
+        usage.faults,
+        children.faults
+    );
     let _ = write!(out, "{user} {system} {} {} ", children.user / TICK, children.system / TICK);
     let _ = write!(out, "{} {} {threads} 0 {started} ", 20 + sched.nice, sched.nice);
     let _ = write!(out, "{} {} {} ", sizes.size, sizes.rss() / 4096, u64::MAX);
@@ -149,8 +155,8 @@ pub(super) fn status(_proc: &Proc, task: &Arc<Task>) -> Result<Vec<u8>, Errno> {
     let _ = write!(out, "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t{list}\n", (1u64 << cpus) - 1);
     out.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\n");
     let usage = task.usage();
-    let _ = write!(out, "voluntary_ctxt_switches:\t{}\n", usage.waits);
-    let _ = write!(out, "nonvoluntary_ctxt_switches:\t{}\n", usage.preemptions);
+    let _ = writeln!(out, "voluntary_ctxt_switches:\t{}", usage.waits);
+    let _ = writeln!(out, "nonvoluntary_ctxt_switches:\t{}", usage.preemptions);
     Ok(out.into_bytes())
 }
 
