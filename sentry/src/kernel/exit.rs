@@ -290,7 +290,7 @@ fn tell_parent(tree: &mut Tree, group: &Arc<ThreadGroup>, parent: Option<Arc<Thr
         after.signals.push((parent.clone(), child_info(tree, group, signo, status)));
     }
     if ignored {
-        parent.state.lock().children.retain(|c| !Arc::ptr_eq(c, group));
+        parent.state.lock().forget_child(group);
         after.dropped.push(tree.forget(group.tgid));
     }
     after.wake.push(parent);

@@ -104,18 +104,27 @@ struct Candidate {
     points: i64,
 }
 
-fn candidates(kernel: &Kernel) -> Vec<Candidate> {
-    let mut all = Vec::new();
+/// Whether its container ends with it.
+fn is_init(group: &ThreadGroup) -> bool {
+    group.tgid.0 == group.container.init()
+}
+
+/// Who could be killed, and whether anybody is on the way out already with memory still to give.
+fn candidates(kernel: &Kernel) -> (Vec<Candidate>, bool) {
+    let (mut all, mut going) = (Vec::new(), false);
     for group in kernel.groups() {
-        let dying = group.state.lock().exiting.is_some();
-        let Some(mm) = group.tasks().iter().find_map(|t| t.mm()).filter(|_| !dying) else { continue };
+        let Some(mm) = group.tasks().iter().find_map(|t| t.mm()) else { continue };
+        if group.state.lock().exiting.is_some() {
+            going = true;
+            continue;
+        }
         let adj = group.oom_score_adj.load(Ordering::Relaxed);
         let (bytes, stats) = footprint(&group, &mm);
         // The protected come last, whatever they use.
         let points = if adj == ADJ_MIN { i64::MIN } else { points(kernel, bytes, adj) };
         all.push(Candidate { group, mm, bytes, stats, points });
     }
-    all
+    (all, going)
 }
 
 impl Kernel {
@@ -144,9 +153,13 @@ impl Kernel {
             return true;
         }
         // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
-        let order = |c: &Candidate| (c.points >> 4, c.group.tgid.0 != c.group.container.init(), c.bytes, c.group.tgid);
-        let worst = candidates(self).into_iter().max_by_key(order);
-        let Some(worst) = worst else { return false };
+        let order = |c: &Candidate| (c.points >> 4, !is_init(&c.group), c.bytes, c.group.tgid);
+        let (all, going) = candidates(self);
+        let Some(worst) = all.into_iter().max_by_key(order) else { return going };
+        if going && is_init(&worst.group) {
+            // Thousands that were killed at once take longer than our patience: they go before the sandbox does.
+            return true;
+        }
         let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
         *self.oom.last.lock() = Some(victim);
         self.log_kill(&worst);

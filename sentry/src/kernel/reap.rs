@@ -109,7 +109,7 @@ fn reap(tree: &mut Tree, parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>) ->
         state.dead_threads.plus(state.children_usage)
     };
     let mut state = parent.state.lock();
-    state.children.retain(|c| !Arc::ptr_eq(c, child));
+    state.forget_child(child);
     state.tracees.retain(|t| !(t.is_leader() && Arc::ptr_eq(&t.group, child)));
     state.children_usage = state.children_usage.plus(used);
     drop(state);
@@ -143,12 +143,7 @@ fn hidden_by_tracer(leader: &Arc<Task>, parent: &Arc<ThreadGroup>) -> bool {
 pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Option<Reaped>, Errno> {
     let parent = &cx.task.group;
     let mut tree = cx.task.pids().tree();
-    // With thousands of children each look must cost next to nothing for those without news.
-    let (news, tracees) = {
-        let state = parent.state.lock();
-        let news: Vec<_> = state.children.iter().filter(|c| c.news.load(Ordering::SeqCst)).cloned().collect();
-        (news, state.tracees.clone())
-    };
+    let tracees = parent.state.lock().tracees.clone();
     let mut any = false;
     for task in tracees.iter().filter(|t| traced_matches(t, which)) {
         any = true;
@@ -160,7 +155,17 @@ pub fn look(cx: &CurrentTask<'_>, which: &Which, wanted: &Wanted) -> Result<Opti
         let uid = task.creds().uid[0];
         return Ok(Some(Reaped { pid: task.tid.0, uid, code, status, raw, usage: Usage::default() }));
     }
-    for child in news.iter().filter(|c| matches(c, which, wanted)) {
+    // With thousands of children each look must cost next to nothing for those without news, and for those behind the
+    // one that is found. The tree lock keeps the list as it is.
+    let mut from = 0;
+    let newsworthy = || {
+        let state = parent.state.lock();
+        let at = from + state.children.get(from..)?.iter().position(|c| c.news.load(Ordering::SeqCst))?;
+        from = at + 1;
+        state.children.get(at).cloned()
+    };
+    for child in std::iter::from_fn(newsworthy).filter(|c| matches(c, which, wanted)) {
+        let child = &child;
         if let Some(leader) = tree.task(child.tgid)
             && hidden_by_tracer(leader, parent)
         {

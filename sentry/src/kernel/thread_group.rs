@@ -45,6 +45,15 @@ impl VforkDone {
     }
 }
 
+impl GroupState {
+    /// Takes `child` out of the children. The oldest, who mostly goes first, is found first.
+    pub fn forget_child(&mut self, child: &Arc<ThreadGroup>) {
+        if let Some(at) = self.children.iter().position(|c| Arc::ptr_eq(c, child)) {
+            self.children.remove(at);
+        }
+    }
+}
+
 /// A change that a parent may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobEvent {

@@ -124,10 +124,10 @@ fn choose_bias(mm: &Mm, file: &Arc<FileDescription>, parsed: &Parsed, base: Opti
     let huge = huge_placement(mm, file, parsed);
     let room = if huge.is_some() { HUGE } else { align };
     let len = span.len().checked_add(room - 4096).ok_or(Errno::ENOMEM)?;
-    let vmas = mm.vmas.read();
+    let mut vmas = mm.vmas.write();
     let start = match base {
         Some(base) if layout::is_free(&vmas.map, AddrRange::new(base, base.saturating_add(len))) => base,
-        _ => layout::find_free(&vmas.map, &vmas.layout, 0, len, false)?,
+        _ => vmas.find_free(0, len, false)?,
     };
     let start = match huge {
         Some(place) => start.checked_add(place.wrapping_sub(start) % HUGE).ok_or(Errno::ENOMEM)?,

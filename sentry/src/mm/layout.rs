@@ -4,6 +4,8 @@ use abi::{AddrRange, Errno};
 use memory::RangeMap;
 use platform::{USER_END, USER_START};
 
+use crate::mm::Vmas;
+use crate::mm::holes::Holes;
 use crate::mm::vma::{Vma, VmaFlags};
 
 /// Kept free below a stack (`stack_guard_gap`, 256 pages).
@@ -39,7 +41,9 @@ impl Layout {
     }
 }
 
-fn guarded_start(range: AddrRange, vma: &Vma) -> u64 {
+/// Where `range` begins for others: a stack keeps room to grow.
+#[must_use]
+pub fn guarded_start(range: AddrRange, vma: &Vma) -> u64 {
     if vma.flags.contains(VmaFlags::GROWSDOWN) { range.start.saturating_sub(STACK_GUARD) } else { range.start }
 }
 
@@ -47,25 +51,6 @@ fn guarded_start(range: AddrRange, vma: &Vma) -> u64 {
 #[must_use]
 pub fn is_free(map: &RangeMap<Vma>, range: AddrRange) -> bool {
     map.at_or_after(range.start).is_none_or(|(r, vma)| guarded_start(r, vma) >= range.end)
-}
-
-/// The highest free range of `len` bytes between `low` and `high`.
-#[must_use]
-pub fn find_top_down(map: &RangeMap<Vma>, low: u64, high: u64, len: u64) -> Option<u64> {
-    let mut end = high;
-    if let Some((r, vma)) = map.at_or_after(high) {
-        end = end.min(guarded_start(r, vma));
-    }
-    for (r, vma) in map.iter_before(high) {
-        if end.checked_sub(len).is_some_and(|start| start >= r.end && start >= low) {
-            return Some(end - len);
-        }
-        end = end.min(guarded_start(r, vma));
-        if end < low {
-            return None;
-        }
-    }
-    end.checked_sub(len).filter(|&start| start >= low)
 }
 
 /// The lowest free range of `len` bytes between `low` and `high`.
@@ -85,9 +70,9 @@ pub fn find_bottom_up(map: &RangeMap<Vma>, low: u64, high: u64, len: u64) -> Opt
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn find_congruent(map: &RangeMap<Vma>, layout: &Layout, len: u64, unit: u64, offset: u64) -> Result<u64, Errno> {
+pub fn find_congruent(vmas: &mut Vmas, len: u64, unit: u64, offset: u64) -> Result<u64, Errno> {
     let room = len.checked_add(unit - abi::PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-    let start = find_free(map, layout, 0, room, false)?;
+    let start = vmas.find_free(0, room, false)?;
     // The highest such address, so that mappings made downwards stay close.
     let spare = room - len;
     Ok(start + spare - (start + spare).wrapping_sub(offset) % unit)
@@ -97,7 +82,14 @@ pub fn find_congruent(map: &RangeMap<Vma>, layout: &Layout, len: u64, unit: u64,
 ///
 /// # Errors
 /// `ENOMEM`.
-pub fn find_free(map: &RangeMap<Vma>, layout: &Layout, hint: u64, len: u64, low32: bool) -> Result<u64, Errno> {
+pub(super) fn find_free(
+    map: &RangeMap<Vma>,
+    layout: &Layout,
+    holes: &mut Holes,
+    hint: u64,
+    len: u64,
+    low32: bool,
+) -> Result<u64, Errno> {
     if len > USER_END - USER_START {
         return Err(Errno::ENOMEM);
     }
@@ -113,7 +105,8 @@ pub fn find_free(map: &RangeMap<Vma>, layout: &Layout, hint: u64, len: u64, low3
         // MAP_32BIT: the first 2 GiB, from 1 GiB on where there is room.
         find_bottom_up(map, 0x4000_0000, limit, len).or_else(|| find_bottom_up(map, USER_START, limit, len))
     } else {
-        find_top_down(map, USER_START, layout.mmap_top, len)
+        holes
+            .find_top_down(map, USER_START, layout.mmap_top, len)
             .or_else(|| find_bottom_up(map, layout.mmap_top, USER_END, len))
     };
     found.ok_or(Errno::ENOMEM)

@@ -118,16 +118,16 @@ impl Mm {
     }
 
     /// Where large pages could show a long mapping of a file, if it may go anywhere (`thp_get_unmapped_area`).
-    fn huge_place(&self, vmas: &Vmas, place: Place, len: u64, vma: &Vma) -> Option<u64> {
+    fn huge_place(&self, vmas: &mut Vmas, place: Place, len: u64, vma: &Vma) -> Option<u64> {
         if place != Place::Hint(0) || len < HUGE || !self.has_large_pages() {
             return None;
         }
         let file = vma.file.as_ref()?;
         let offset = file.mappable.placement(file.offset)?;
-        layout::find_congruent(&vmas.map, &vmas.layout, len, HUGE, offset).ok()
+        layout::find_congruent(vmas, len, HUGE, offset).ok()
     }
 
-    fn place(&self, vmas: &Vmas, place: Place, len: u64) -> Result<AddrRange, Errno> {
+    fn place(&self, vmas: &mut Vmas, place: Place, len: u64) -> Result<AddrRange, Errno> {
         let fixed = |addr: u64| {
             if addr & PAGE_MASK != 0 {
                 return Err(Errno::EINVAL);
@@ -147,7 +147,7 @@ impl Mm {
             }
             Place::Hint(hint) | Place::Low(hint) => {
                 let low = matches!(place, Place::Low(_));
-                let start = layout::find_free(&vmas.map, &vmas.layout, hint, len, low)?;
+                let start = vmas.find_free(hint, len, low)?;
                 Ok(AddrRange::new(start, start + len))
             }
         }
@@ -195,7 +195,7 @@ impl Vmas {
     /// Bytes mapped.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.map.iter().map(|(r, _)| r.len()).sum()
+        self.map.covered()
     }
 
     /// Bytes locked.

@@ -8,6 +8,7 @@ pub mod brk;
 pub mod extents;
 pub mod fault;
 pub mod fork;
+pub mod holes;
 pub mod info;
 pub mod layout;
 pub mod map;
@@ -18,6 +19,7 @@ mod premap;
 pub mod protect;
 pub mod realise;
 pub mod remap;
+mod reverse_map;
 pub mod unmap;
 pub mod user_copy;
 pub mod vma;
@@ -36,6 +38,7 @@ use platform::{AddressSpace, Platform};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::Kernel;
+use crate::mm::holes::Holes;
 use crate::mm::layout::Layout;
 use crate::mm::pma::Pmas;
 use crate::mm::vma::{Vma, VmaFlags};
@@ -89,6 +92,8 @@ pub struct Vmas {
     pub map: RangeMap<Vma>,
     /// Where new mappings go.
     pub layout: Layout,
+    /// What the search for a place remembers.
+    pub holes: Holes,
     /// The heap: its start, and its end as `brk(2)` was told (not page-aligned).
     pub brk: AddrRange,
     /// `mlockall(MCL_FUTURE)`: flags that new mappings get.
@@ -104,6 +109,7 @@ impl Default for Vmas {
         Vmas {
             map: RangeMap::new(),
             layout: Layout::default(),
+            holes: Holes::default(),
             brk: AddrRange::default(),
             default_flags: VmaFlags::empty(),
             pkeys: 1,

@@ -15,6 +15,7 @@ use platform::Access;
 use crate::mm::Mm;
 use crate::mm::extents::{Extents, Place};
 use crate::mm::mappable::{FileRange, Mappable, TranslateError, Translation};
+use crate::mm::reverse_map::{Mapping, ReverseMap};
 use crate::sync::{Level, Mutex};
 use crate::vfs::{InodeKey, IoSink, IoSource};
 
@@ -38,20 +39,12 @@ pub const SEAL_WRITE: u32 = 8;
 /// `F_SEAL_FUTURE_WRITE`.
 pub const SEAL_FUTURE_WRITE: u32 = 16;
 
-#[derive(Clone)]
-struct Mapping {
-    mm: Weak<Mm>,
-    at: AddrRange,
-    offset: u64,
-    writable: bool,
-}
-
 #[derive(Default)]
 struct State {
     size: u64,
     frames: RangeMap<Place>,
     extents: Extents,
-    mappings: Vec<Mapping>,
+    mappings: ReverseMap,
     seals: u32,
 }
 
@@ -114,7 +107,7 @@ impl MemoryObject {
         if state.seals & SEAL_SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        if seals & SEAL_WRITE != 0 && state.mappings.iter().any(|m| m.writable) {
+        if seals & SEAL_WRITE != 0 && state.mappings.has_writable() {
             return Err(Errno::EBUSY);
         }
         state.seals |= seals;
@@ -272,7 +265,7 @@ impl MemoryObject {
     /// Private copies of what lies past the new end go as well (`truncate_pagecache`: `even_cows`).
     fn drop_copies(&self, end: u64) {
         let past = AddrRange::new(end, LAST_PAGE);
-        let seen: Vec<Mapping> = self.state.lock().mappings.iter().filter(|m| m.sees(past)).cloned().collect();
+        let seen: Vec<Mapping> = self.state.lock().mappings.iter().filter(|m| m.sees(past)).collect();
         for mapping in seen {
             if let Some(mm) = mapping.mm.upgrade() {
                 mm.drop_copies(std::ptr::from_ref(self).cast(), mapping.at, end);
@@ -314,7 +307,7 @@ impl MemoryObject {
             return;
         }
         let affected = AddrRange::new(first, last);
-        let seen: Vec<Mapping> = state.mappings.iter().filter(|m| invalidate && m.sees(affected)).cloned().collect();
+        let seen: Vec<Mapping> = state.mappings.iter().filter(|m| invalidate && m.sees(affected)).collect();
         drop(state);
         // Only now may the frames be used for something else: nobody can see them any more.
         seen.iter().for_each(|m| m.invalidate(affected));
@@ -395,20 +388,6 @@ fn usize_of(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
 }
 
-impl Mapping {
-    fn sees(&self, file: AddrRange) -> bool {
-        AddrRange::new(self.offset, self.offset.saturating_add(self.at.len())).overlaps(&file)
-    }
-
-    /// Takes the translations of the file's bytes `file` from this mapper.
-    fn invalidate(&self, file: AddrRange) {
-        let Some(mm) = self.mm.upgrade() else { return };
-        let start = file.start.max(self.offset) - self.offset;
-        let end = file.end.saturating_sub(self.offset).min(self.at.len());
-        mm.invalidate_mapping(AddrRange::new(self.at.start + start, self.at.start + end));
-    }
-}
-
 impl Mappable for MemoryObject {
     fn translate(
         &self,
@@ -449,28 +428,12 @@ impl Mappable for MemoryObject {
         if writable && state.seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);
         }
-        state.mappings.push(Mapping { mm: mm.clone(), at, offset, writable });
+        state.mappings.add(Mapping { mm: mm.clone(), at, offset, writable });
         Ok(())
     }
 
     fn remove_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool) {
-        let mut state = self.state.lock();
-        let mut rest = Vec::new();
-        state.mappings.retain(|m| {
-            let same = m.mm.ptr_eq(mm) && m.writable == writable && m.at.overlaps(&at);
-            // Only the piece that shows the same bytes: others may lie there meanwhile.
-            let aligned = m.at.start.wrapping_sub(m.offset) == at.start.wrapping_sub(offset);
-            if !(same && aligned) {
-                return true;
-            }
-            for part in [AddrRange::new(m.at.start, at.start), AddrRange::new(at.end, m.at.end)] {
-                if !part.is_empty() && m.at.covers(&part) {
-                    rest.push(Mapping { at: part, offset: m.offset + (part.start - m.at.start), ..m.clone() });
-                }
-            }
-            false
-        });
-        state.mappings.append(&mut rest);
+        self.state.lock().mappings.remove(mm, at, offset, writable);
     }
 
     fn key(&self) -> InodeKey {

@@ -167,7 +167,7 @@ impl Mm {
             return Ok(target);
         }
         let hint = if request.has(MREMAP_DONTUNMAP) { request.new } else { 0 };
-        let start = layout::find_free(&vmas.map, &vmas.layout, hint, len, false)?;
+        let start = vmas.find_free(hint, len, false)?;
         Ok(AddrRange::new(start, start + len))
     }
 
@@ -204,7 +204,7 @@ impl Mm {
         if keep_old {
             vmas.map.update(from, |_, v| v.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCK_ON_FAULT));
         } else {
-            vmas.map.remove(from);
+            vmas.take_out(from);
         }
         piece.flags.remove(VmaFlags::HEAP);
         let visible = !(piece.prot & (Prot::READ | Prot::WRITE | Prot::EXEC)).is_empty();

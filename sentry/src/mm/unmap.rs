@@ -56,7 +56,7 @@ impl Mm {
 
     /// Removes all mappings of `range`.
     pub(super) fn unmap_locked(&self, vmas: &mut Vmas, range: AddrRange, garbage: &mut Garbage) {
-        let mut gone = vmas.map.remove(range);
+        let mut gone = vmas.take_out(range);
         if gone.is_empty() {
             return;
         }
