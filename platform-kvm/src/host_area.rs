@@ -31,6 +31,11 @@ impl HostArea {
         Ok(HostArea { base: base.cast(), len })
     }
 
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// The host address of `offset`.
     pub fn host_addr(&self, offset: u64) -> u64 {
         self.base as u64 + offset

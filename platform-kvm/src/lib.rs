@@ -46,8 +46,12 @@ use crate::vcpu::Vcpu;
 use crate::vm::Vm;
 use crate::zap::Zapper;
 
-/// Bytes of page tables that a sandbox may have, unless told otherwise: enough for 32 GiB of small pages.
+/// Bytes of page tables that any sandbox may have: enough for 32 GiB of small pages, or 1,500 small processes.
 const TABLE_LIMIT: u64 = 64 << 20;
+/// One with much memory may have many processes: a sixteenth of it may be page tables,
+const TABLE_SHARE: u64 = 16;
+/// but no more than this.
+const TABLE_MOST: u64 = 1 << 30;
 
 /// KVM as a [`Platform`]. Works only in the process that made it.
 pub struct KvmPlatform {
@@ -80,7 +84,7 @@ impl KvmPlatform {
             return Err(io::Error::other("the descriptor is not /dev/kvm, or its API is not version 12"));
         }
         let vm = Arc::new(Vm::new(kvm)?);
-        let pool = Arc::new(TablePool::new(vm.clone(), TABLE_LIMIT)?);
+        let pool = Arc::new(TablePool::new(vm.clone(), TABLE_LIMIT, TABLE_MOST)?);
         let exhausted = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let mut idle = Tables::idle(vm.clone(), pool.clone()).map_err(exhausted)?;
         let mut vcpu = Vcpu::new(vm.clone(), 0, idle.cr3())?;
@@ -133,6 +137,7 @@ impl Platform for KvmPlatform {
     }
 
     fn attach_memory(&self, memory: &Arc<MemoryFile>) -> io::Result<()> {
+        self.shared.pool.set_limit((memory.limit() / TABLE_SHARE).clamp(TABLE_LIMIT, TABLE_MOST));
         if self.traits.shadowed
             && memory.file().fd().is_none()
             && let Err(e) = self.shared.zapper.attach(memory.file())

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -27,7 +27,7 @@ struct State {
 pub struct TablePool {
     vm: Arc<Vm>,
     area: HostArea,
-    limit: u64,
+    limit: AtomicU64,
     state: Mutex<State>,
     shadowed: AtomicBool,
 }
@@ -36,14 +36,23 @@ pub struct TablePool {
 const STALE_MAX: usize = 2048;
 
 impl TablePool {
-    /// A pool of at most `limit` bytes.
+    /// A pool of at most `limit` bytes, which may be made to be `most` later.
     ///
     /// # Errors
     /// What `mmap` says.
-    pub fn new(vm: Arc<Vm>, limit: u64) -> io::Result<Self> {
-        let limit = limit.next_multiple_of(TABLE_BLOCK).min(WINDOWS_GPA - TABLES_GPA);
-        let area = HostArea::new(limit)?;
+    pub fn new(vm: Arc<Vm>, limit: u64, most: u64) -> io::Result<Self> {
+        let area = HostArea::new(most.next_multiple_of(TABLE_BLOCK).min(WINDOWS_GPA - TABLES_GPA))?;
+        let limit = AtomicU64::new(limit.next_multiple_of(TABLE_BLOCK));
         Ok(TablePool { vm, area, limit, state: Mutex::default(), shadowed: AtomicBool::new(true) })
+    }
+
+    /// Changes how many bytes there may be.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit.next_multiple_of(TABLE_BLOCK).min(self.area.len()), Ordering::Relaxed);
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.next >= self.limit.load(Ordering::Relaxed).min(self.area.len())
     }
 
     /// Tells whether KVM shadows guest page tables.
@@ -79,7 +88,7 @@ impl TablePool {
     /// A zeroed page; `None` when the pool is exhausted.
     pub fn alloc(&self) -> Option<u64> {
         let mut state = self.state.lock();
-        if state.free.is_empty() && (state.stale.len() >= STALE_MAX || state.next == self.limit) {
+        if state.free.is_empty() && (state.stale.len() >= STALE_MAX || self.is_full(&state)) {
             self.recycle(&mut state);
         }
         let page = match state.free.pop() {
@@ -94,7 +103,7 @@ impl TablePool {
     }
 
     fn extend(&self, state: &mut State) -> Option<u64> {
-        if state.next == self.limit {
+        if self.is_full(state) {
             return None;
         }
         if state.next == state.backed {
