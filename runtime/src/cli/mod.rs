@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod oci;
 mod parse;
 pub mod sandbox;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use parse::memory;
 pub use sandbox::{DoArgs, PlatformChoice};
 
 use crate::logging::Format;
@@ -30,6 +32,8 @@ pub struct Cli {
     pub command: Command,
     #[command(flatten)]
     pub log: LogArgs,
+    #[command(flatten)]
+    pub oci: oci::OciArgs,
 }
 
 /// Where the log goes.
@@ -66,6 +70,36 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a container of a bundle; `start` runs its program
+    Create(oci::BundleArgs),
+    /// Run the program of a created container
+    Start(oci::IdArgs),
+    /// Create and start a container
+    Run(Box<oci::RunArgs>),
+    /// Run one more program in a container
+    Exec(Box<oci::ExecArgs>),
+    /// Send a signal to a container
+    Kill(oci::KillArgs),
+    /// Remove what a container has left
+    Delete(oci::DeleteArgs),
+    /// Show the state of a container as JSON
+    State(oci::IdArgs),
+    /// List containers
+    List(oci::ListArgs),
+    /// Show the processes in a container
+    Ps(oci::PsArgs),
+    /// Stop all that runs in a container
+    Pause(oci::IdArgs),
+    /// Let a paused container go on
+    Resume(oci::IdArgs),
+    /// Show statistics and events of a container
+    Events(oci::EventsArgs),
+    /// Change the limits of a container
+    Update(Box<oci::UpdateArgs>),
+    /// Write a config.json to begin with
+    Spec(oci::SpecArgs),
+    /// Show what this runtime supports, as JSON
+    Features,
 }
 
 /// `nanovisor image ...`.

@@ -61,9 +61,42 @@ pub fn user(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A limit: -1 for none, else a size (0 included: it means "as it is" to runc).
+pub fn limit(text: &str) -> Result<i64, String> {
+    if let Ok(number) = text.parse::<i64>() {
+        return if number >= -1 { Ok(number) } else { Err(format!("`{text}` is no limit; write a size or -1")) };
+    }
+    i64::try_from(size(text)?).map_err(|_| format!("`{text}` is too large"))
+}
+
+/// A time: 5s, 500ms, 1m, 2h; at least a millisecond.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let bad = || format!("`{text}` is no time; write 500ms, 5s, 1m or 2h");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(bad()),
+    };
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let millis = number.checked_mul(unit).filter(|&n| n > 0).ok_or_else(bad)?;
+    Ok(std::time::Duration::from_millis(millis))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_and_times() {
+        assert_eq!(limit("-1"), Ok(-1));
+        assert_eq!(limit("64M"), Ok(64 << 20));
+        assert!(limit("-2").is_err());
+        assert_eq!(duration("500ms"), Ok(std::time::Duration::from_millis(500)));
+        assert!(duration("0s").is_err() && duration("5").is_err());
+    }
 
     #[test]
     fn sizes() {
