@@ -116,6 +116,16 @@ pub fn standard_stream(number: RawFd) -> Result<OwnedFd> {
     }
 }
 
+/// A copy of descriptor `number`, which whoever started us left open for us.
+///
+/// # Errors
+/// `EBADF` where it is not open.
+pub fn copy_of(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: only looked at; a closed number answers EBADF.
+    let fd = unsafe { BorrowedFd::borrow_raw(number.max(0)) };
+    dup_above(fd.as_fd(), 3)
+}
+
 /// /dev/null, for reading and writing.
 ///
 /// # Errors

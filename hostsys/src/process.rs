@@ -195,3 +195,52 @@ pub fn stop_self() {
 pub fn last_error() -> io::Error {
     io::Error::last_os_error()
 }
+
+/// When process `pid` started, in clock ticks since boot (`/proc/PID/stat`, field 22). `None` where it has ended
+/// (a zombie has): with the pid, it names a process for good.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// A process that need not be our child, known by a descriptor that cannot be reused for another.
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// The process `pid` that started at `start_time`; `None` where it has ended.
+    #[must_use]
+    pub fn open(pid: i32, start_time: u64) -> Option<Handle> {
+        // SAFETY: no pointers; a non-negative answer is a fresh descriptor.
+        let fd = unsafe {
+            let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+            if fd < 0 {
+                return None;
+            }
+            OwnedFd::from_raw_fd(fd as i32)
+        };
+        // Looked at after the descriptor is there: if it is the process now, it is the one behind the descriptor.
+        (self::start_time(pid) == Some(start_time)).then_some(Handle(fd))
+    }
+
+    /// Sends a signal. A process that is gone already is no error.
+    pub fn signal(&self, signo: i32) {
+        // SAFETY: plain system call on our own descriptor.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signo, std::ptr::null::<u8>(), 0) };
+    }
+
+    /// Waits for its end; false where that takes longer.
+    #[must_use]
+    pub fn wait(&self, patience: std::time::Duration) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|n| n > 0)
+    }
+}

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, listen, recvmsg, sendmsg, socket, socketpair,
 };
 
 use crate::error::{Error, Result};
@@ -45,6 +46,19 @@ impl SeqPacket {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::new("socketpair", e))?;
         Ok((SeqPacket(a), SeqPacket(b)))
+    }
+
+    /// Connects to the socket that listens as `name` in `directory`, however long the directory's own path is. Never blocks.
+    ///
+    /// # Errors
+    /// `ECONNREFUSED` and `ENOENT` where nobody listens, `EAGAIN` where too many wait; what `socket` or `connect` say.
+    pub fn connect(directory: BorrowedFd<'_>, name: &str) -> Result<SeqPacket> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket =
+            socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|e| Error::new("socket", e))?;
+        let connected = connect(socket.as_raw_fd(), &address(directory, name)?);
+        connected.map_err(|e| Error::new("connect (control socket)", e))?;
+        Ok(SeqPacket(socket))
     }
 
     /// Takes over a descriptor that is an end of such a pair.
@@ -137,6 +151,72 @@ impl SeqPacket {
     }
 }
 
+/// A socket that others [connect](SeqPacket::connect) to.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+impl Listener {
+    /// Listens as `name` in `directory`, for the owner alone.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` where the name is taken; what `socket`, `bind`, `fchmodat` or `listen` say.
+    pub fn bind(directory: BorrowedFd<'_>, name: &str) -> Result<Listener> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket =
+            socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|e| Error::new("socket", e))?;
+        // What a socket may be connected by is the mode of its name, which is the socket's own at bind.
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::sys::stat::fchmod(&socket, mode).map_err(|e| Error::new("fchmod (control socket)", e))?;
+        bind(socket.as_raw_fd(), &address(directory, name)?).map_err(|e| Error::new("bind (control socket)", e))?;
+        let backlog = Backlog::new(BACKLOG).map_err(|e| Error::new("listen", e))?;
+        listen(&socket, backlog).map_err(|e| Error::new("listen (control socket)", e))?;
+        Ok(Listener(socket))
+    }
+
+    /// Takes over a descriptor that is such a socket.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Listener(fd)
+    }
+
+    /// The descriptor.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
+    /// The next connection, if somebody waits.
+    ///
+    /// # Errors
+    /// What `accept4` says.
+    pub fn accept(&self) -> Result<Option<SeqPacket>> {
+        loop {
+            match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+                // SAFETY: a fresh descriptor.
+                Ok(fd) => return Ok(Some(SeqPacket(unsafe { OwnedFd::from_raw_fd(fd) }))),
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+                Err(e) => return Err(Error::new("accept4 (control socket)", e)),
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// `sun_path` holds 108 bytes, and paths are longer: the way through the directory's descriptor is short.
+fn address(directory: BorrowedFd<'_>, name: &str) -> Result<UnixAddr> {
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    UnixAddr::new(path.as_str()).map_err(|e| Error::new("sockaddr_un", e))
+}
+
 fn take_fds(message: &nix::sys::socket::RecvMsg<'_, '_, ()>) -> Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     for control in message.cmsgs().map_err(|e| Error::new("recvmsg (control data)", e))? {
@@ -183,6 +263,23 @@ mod tests {
         drop(b);
         assert_eq!(a.receive().unwrap().bytes, b"last words");
         assert!(a.receive().unwrap().is_eof());
+    }
+
+    #[test]
+    fn a_listener_is_found_through_its_directory() {
+        let base = std::env::temp_dir().join(format!("seqpacket-{}", std::process::id()));
+        let deep = base.join("a-name-of-some-length".repeat(6));
+        std::fs::create_dir_all(&deep).unwrap();
+        let dir = std::fs::File::open(&deep).unwrap();
+        let listener = Listener::bind(dir.as_fd(), "s").unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        let client = SeqPacket::connect(dir.as_fd(), "s").unwrap();
+        let server = listener.accept().unwrap().unwrap();
+        client.send(b"hello", &[]).unwrap();
+        assert_eq!(server.receive().unwrap().bytes, b"hello");
+        drop(listener);
+        assert_eq!(SeqPacket::connect(dir.as_fd(), "s").unwrap_err().errno(), libc::ECONNREFUSED);
+        std::fs::remove_dir_all(base).unwrap();
     }
 
     fn tempfile_fd() -> OwnedFd {

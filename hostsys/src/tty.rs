@@ -29,6 +29,33 @@ pub fn window_size(fd: BorrowedFd<'_>) -> Result<WindowSize> {
     Ok(WindowSize { rows: size.ws_row, cols: size.ws_col })
 }
 
+/// Makes the terminal behind `fd` the controlling one of this session, whose leader we are.
+///
+/// # Errors
+/// `EPERM` where we lead no session, or another one has it.
+pub fn take_over(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: no pointers; 0 steals from nobody.
+    check("ioctl(TIOCSCTTY)", i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) })).map(|_| ())
+}
+
+/// A fresh pseudo-terminal of this size (0 by 0 leaves it), its slave in raw mode: the line discipline is elsewhere.
+/// Master first.
+///
+/// # Errors
+/// What `openpty` or `tcsetattr` say.
+pub fn raw_pair(size: WindowSize) -> Result<(OwnedFd, OwnedFd)> {
+    let size = libc::winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    let pair = nix::pty::openpty(Some(&size), None).map_err(|e| Error::new("openpty", e))?;
+    for fd in [&pair.master, &pair.slave] {
+        let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+        nix::fcntl::fcntl(fd, flag).map_err(|e| Error::new("fcntl(F_SETFD)", e))?;
+    }
+    let mut modes = tcgetattr(&pair.slave).map_err(|e| Error::new("tcgetattr", e))?;
+    cfmakeraw(&mut modes);
+    tcsetattr(&pair.slave, SetArg::TCSANOW, &modes).map_err(|e| Error::new("tcsetattr", e))?;
+    Ok((pair.master, pair.slave))
+}
+
 /// A terminal in raw mode; goes back to what it was when dropped, or by [`RawMode::suspend`].
 pub struct RawMode {
     tty: OwnedFd,

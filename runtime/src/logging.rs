@@ -77,7 +77,7 @@ fn line(format: Format, level: Level, message: &str, now: SystemTime) -> String 
 }
 
 /// `2026-01-02T03:04:05.678901Z`.
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
     let (year, month, day) = civil(days);

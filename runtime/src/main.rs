@@ -2,15 +2,20 @@
 #![deny(unsafe_code)]
 
 mod boot;
+mod cgroup;
 mod cli;
+mod commands;
 mod control;
 mod failure;
 mod gofer;
+mod hooks;
 mod image;
 mod logging;
+mod oci;
 mod output;
 mod platforms;
 mod sandbox;
+mod state;
 mod syscalls;
 mod walls;
 
@@ -41,12 +46,13 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::Status::Usage as u8));
         }
     };
+    let status_of_failure = commands::failure_status(&cli.command);
     match run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
             log::error!("{failure}");
             let _ = writeln!(std::io::stderr(), "nanovisor: {failure}");
-            ExitCode::from(failure.status as u8)
+            ExitCode::from(status_of_failure.unwrap_or(failure.status as u8))
         }
     }
 }
@@ -58,5 +64,6 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Image(command) => image::run(&command).map(|()| 0),
         Command::Platforms { json } => platforms::run(json).map(|()| 0),
         Command::Syscalls { json } => syscalls::run(json).map(|()| 0),
+        command => commands::run(command, cli.oci, cli.log, log),
     }
 }

@@ -3,6 +3,8 @@
 //! It arrives in its own namespaces, in an empty root, without capabilities, with four descriptors. It takes the rest
 //! over by message, builds the platform, puts the last wall up (the filter), and becomes the guest's kernel.
 
+mod container;
+mod peer;
 mod requests;
 pub mod sentry_face;
 mod take;
@@ -44,6 +46,9 @@ pub fn main() -> ExitCode {
     // Straight out: the kernel frees all this faster than destructors would, and other threads still run.
     process::exit_now(match outcome {
         Message::Failed(status, _) => i32::from(status),
+        // A shim that waits for this process takes its status for the program's.
+        Message::Exited(code) => i32::from(code),
+        Message::Signaled(signal) => 128 + i32::from(signal),
         _ => 0,
     })
 }

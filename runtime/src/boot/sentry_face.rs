@@ -1,23 +1,24 @@
 //! The one place that knows the sentry's face and the platforms' constructors.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use abi::Errno;
 use hostsys::SeqPacket;
+use hostsys::seqpacket::Listener;
+use hostsys::signals::SignalReader;
 use memory::MemoryFile;
+use nix::sys::signal::Signal;
 use platform::Platform;
-use sentry::boot::spec::{GoferTree, Root};
-use sentry::boot::{Config, ContainerSpec, ExitStatus, MountKind, MountSpec, ProcessSpec, Stdio, User};
-use sentry::vfs::mount::MountFlags;
+use sentry::boot::{Config, ExitStatus};
 
-use super::requests::{CONTAINER_ID, Requests};
+use super::container;
+use super::requests::Requests;
 use super::take::Taken;
 use crate::control::wire::Message;
 use crate::failure::{Failure, Result, Status};
-use crate::gofer::Volume;
-use crate::sandbox::config::{Role, SandboxConfig};
+use crate::sandbox::config::{Life, Role, SandboxConfig};
 use crate::{platforms, walls};
 
 /// Builds the platform, puts the filter up and runs the guest to its end.
@@ -25,7 +26,7 @@ use crate::{platforms, walls};
 /// # Errors
 /// The platform does not start; the program cannot be run.
 pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
-    let platform = platforms::build(taken.config.platform, taken.fd(Role::Kvm))?;
+    let platform = platforms::build(taken.config.platform, taken.fds.take(Role::Kvm))?;
     let memory = MemoryFile::new(platform.memory_backing(), taken.config.memory)
         .and_then(|memory| platform.attach_memory(&memory).map(|()| memory))
         .map_err(|e| host("making guest memory", e))?;
@@ -40,7 +41,7 @@ pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
 /// What was attempted failed, or its name is unknown.
 #[cfg(feature = "compromised")]
 pub fn play_attacker(mut taken: Taken) -> Result<Message> {
-    let platform = platforms::build(taken.config.platform, taken.fd(Role::Kvm))?;
+    let platform = platforms::build(taken.config.platform, taken.fds.take(Role::Kvm))?;
     let trial = &taken.config.trial;
     walls::install_filter(&platform.seccomp_rules(), taken.config.debug, trial)?;
     let outcome = trial.attempt().map(|()| Message::Exited(0)).map_err(Failure::runtime);
@@ -55,56 +56,44 @@ fn sentry_config(
     memory: Arc<MemoryFile>,
     control: &Arc<SeqPacket>,
 ) -> Result<Config> {
-    let image = File::from(taken.need(Role::Image)?);
-    let stdio = stdio(&mut taken)?;
-    let gofer = taken.fd(Role::Gofer);
-    let config = taken.config;
+    let requests = requests(&mut taken, control)?;
+    let Taken { config, mut fds } = taken;
     let seal = seal(platform.clone(), &config);
-    let file = |f: crate::sandbox::config::GeneratedFile| (f.path.into_bytes(), 0o644, f.contents.into_bytes());
-    let mut process = ProcessSpec::new(config.args, config.env, User::Named(config.user), stdio);
-    process.cwd = config.cwd.into_bytes();
-    let mut container = ContainerSpec::new(CONTAINER_ID, Root::Image(image), process);
-    container.mounts.extend((0..).zip(&config.volumes).map(volume_mount));
-    container.gofer = gofer;
-    container.hostname = config.hostname.into_bytes();
-    container.files = config.files.into_iter().map(file).collect();
+    let container = container::container(config.container, &mut fds)?;
     Ok(Config {
         platform,
         memory,
         options: sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) },
         container,
-        start: true,
-        token: None,
-        control: Some(Box::new(Requests::new(control.clone()))),
+        start: config.life == Life::Attached,
+        token: requests.token(),
+        control: Some(Box::new(requests)),
         seal,
     })
 }
 
-/// A volume as the sentry mounts it.
-fn volume_mount((index, volume): (u32, &Volume)) -> MountSpec {
-    MountSpec {
-        destination: volume.target.clone().into_bytes(),
-        kind: MountKind::Gofer(GoferTree { index, exclusive: volume.exclusive }),
-        flags: MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RELATIME,
-        data: String::new(),
-        source: b"gofer".to_vec(),
-        copy_up: false,
+/// Signals that go on to the first process where nobody stays beside the sandbox: `kill PID` by hand, and what the
+/// host's terminal sends to the leader of its session. SIGUSR1 is the ptrace platform's.
+const PASSED: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH];
+
+fn requests(taken: &mut Taken, control: &Arc<SeqPacket>) -> Result<Requests> {
+    let attached = taken.config.life == Life::Attached;
+    let mut requests = Requests::new(control.clone(), attached, &taken.config.container.id)?;
+    if let Some(listener) = taken.fds.take(Role::Listener) {
+        requests.listen(Listener::from_fd(listener))?;
     }
+    if !attached {
+        let doing = |e| Failure::host("preparing signals", e);
+        let terminal = taken.fds.get(Role::Console).map(|fd| hostsys::fds::dup_above(fd.as_fd(), 3)).transpose();
+        requests.pass_signals(SignalReader::new(&PASSED).map_err(doing)?, terminal.map_err(doing)?)?;
+    }
+    Ok(requests)
 }
 
 /// The last wall, put up by the sentry when it has everything that takes more than running the guest.
 fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
     let (debug, trial) = (config.debug, config.trial.clone());
     Box::new(move || walls::install_filter(&platform.seccomp_rules(), debug, &trial).map_err(io::Error::other))
-}
-
-fn stdio(taken: &mut Taken) -> Result<Stdio> {
-    match (taken.fd(Role::Console), taken.config.console) {
-        (Some(fd), Some(size)) => {
-            Ok(Stdio::Console { fd, size: (size.rows, size.cols), stderr: taken.fd(Role::Stderr) })
-        }
-        _ => Ok(Stdio::Host([taken.need(Role::Stdin)?, taken.need(Role::Stdout)?, taken.need(Role::Stderr)?])),
-    }
 }
 
 /// A host failure while setting up, in the words of `doing`.

@@ -1,18 +1,18 @@
 //! Taking over what the command line prepared.
 
-use std::os::fd::OwnedFd;
-
 use hostsys::SeqPacket;
 
+use super::container::Fds;
 use crate::control;
 use crate::failure::{Failure, Result};
-use crate::sandbox::config::{Role, SandboxConfig};
+use crate::sandbox::config::SandboxConfig;
 
 /// The configuration and its descriptors.
 pub struct Taken {
     /// What to do.
     pub config: SandboxConfig,
-    fds: Vec<(Role, OwnedFd)>,
+    /// With what.
+    pub fds: Fds,
 }
 
 /// Receives the configuration.
@@ -25,22 +25,6 @@ pub fn take(control: &SeqPacket) -> Result<Taken> {
         let text = format!("{} descriptors were promised and {} came", config.fds.len(), fds.len());
         return Err(Failure::runtime(text));
     }
-    let fds = config.fds.iter().copied().zip(fds).collect();
+    let fds = Fds::new(config.fds.iter().copied().zip(fds));
     Ok(Taken { config, fds })
-}
-
-impl Taken {
-    /// Takes the descriptor with this role out, if it came.
-    pub fn fd(&mut self, role: Role) -> Option<OwnedFd> {
-        let at = self.fds.iter().position(|(r, _)| *r == role)?;
-        Some(self.fds.swap_remove(at).1)
-    }
-
-    /// Takes a descriptor out that must be there.
-    ///
-    /// # Errors
-    /// It did not come.
-    pub fn need(&mut self, role: Role) -> Result<OwnedFd> {
-        self.fd(role).ok_or_else(|| Failure::runtime(format!("the sandbox got no {role:?} descriptor")))
-    }
 }

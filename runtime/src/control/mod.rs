@@ -3,6 +3,8 @@
 //! Before boot: [`Go`], then the sandbox's [`config`](crate::sandbox::config) with the descriptors. After boot: [`wire`]
 //! messages of fixed size, which the sentry's event loop reads without a parser.
 
+pub mod client;
+pub mod protocol;
 pub mod wire;
 
 use std::os::fd::{BorrowedFd, OwnedFd};

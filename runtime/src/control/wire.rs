@@ -20,6 +20,8 @@ pub enum Message {
     Resume,
     /// From the sandbox: no guest code runs any more.
     Paused,
+    /// From the sandbox: the container is there, all walls stand, and its program waits or runs.
+    Ready,
     /// From the sandbox: the program ended with this status.
     Exited(u8),
     /// From the sandbox: this signal ended the program.
@@ -36,6 +38,7 @@ const PAUSED: u32 = 5;
 const EXITED: u32 = 6;
 const SIGNALED: u32 = 7;
 const FAILED: u32 = 8;
+const READY: u32 = 9;
 const HEADER: usize = 16;
 
 impl Message {
@@ -55,6 +58,7 @@ impl Message {
             Message::Pause => (PAUSE, 0, 0),
             Message::Resume => (RESUME, 0, 0),
             Message::Paused => (PAUSED, 0, 0),
+            Message::Ready => (READY, 0, 0),
             Message::Exited(code) => (EXITED, u32::from(*code), 0),
             Message::Signaled(signal) => (SIGNALED, u32::from(*signal), 0),
             Message::Failed(status, message) => {
@@ -83,6 +87,7 @@ impl Message {
             PAUSE => Message::Pause,
             RESUME => Message::Resume,
             PAUSED => Message::Paused,
+            READY => Message::Ready,
             EXITED => Message::Exited(byte(1)?),
             SIGNALED => Message::Signaled(byte(1)?),
             FAILED => Message::Failed(byte(1)?, printable(text)),
@@ -92,7 +97,7 @@ impl Message {
 }
 
 /// Text from the sandbox for a person's terminal: no control characters, and not without end.
-fn printable(text: &[u8]) -> String {
+pub fn printable(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text.get(..4096).unwrap_or(text));
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -132,6 +137,7 @@ mod tests {
             Message::Pause,
             Message::Resume,
             Message::Paused,
+            Message::Ready,
             Message::Exited(255),
             Message::Signaled(9),
             Message::Failed(127, "no such program".into()),
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn a_hostile_sandbox_cannot_confuse() {
         assert_eq!(Message::decode(b""), None);
-        assert_eq!(Message::decode(&[9; 16]), None);
+        assert_eq!(Message::decode(&[10; 16]), None);
         assert_eq!(Message::decode(&[6, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
         let Some(Message::Failed(_, text)) = Message::decode(&Message::Failed(1, "\x1b[2J\n".into()).encode()) else {
             panic!("a failure message")

@@ -8,12 +8,25 @@ use hostsys::{Child, Fork, Namespaces, SeqPacket, caps, fds, mount, process};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::{ARGV0_C, FIRST_ROOT, LOG_FD, MAGIC_FD, SOCKET_FD, Volume, rules};
+use super::{ARGV0_C, FIRST_ROOT, LOG_FD, Life, MAGIC_FD, SOCKET_FD, Volume, rules};
 use crate::failure::{Failure, Result, Status};
 
 /// A gofer process, started.
 pub struct Gofer {
     child: Child,
+}
+
+impl Gofer {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
+    /// Leaves it to its sandbox, with which it ends.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Gofer {
@@ -28,7 +41,7 @@ impl Drop for Gofer {
 ///
 /// # Errors
 /// A volume is missing; the host is out of resources.
-pub fn launch(volumes: &[Volume], log: &OwnedFd, uds: bool) -> Result<Option<(Gofer, OwnedFd)>> {
+pub fn launch(volumes: &[Volume], log: &OwnedFd, life: Life, uds: bool) -> Result<Option<(Gofer, OwnedFd)>> {
     if volumes.is_empty() {
         return Ok(None);
     }
@@ -45,7 +58,7 @@ pub fn launch(volumes: &[Volume], log: &OwnedFd, uds: bool) -> Result<Option<(Go
         Namespaces::empty()
     };
     let child = match process::fork_into(namespaces).map_err(doing)? {
-        Fork::Child => become_gofer(&theirs, &program, log, &roots, (volumes, uds, root)),
+        Fork::Child => become_gofer(&theirs, &program, log, &roots, (volumes, uds, root, life)),
         Fork::Parent(child) => child,
     };
     Ok(Some((Gofer { child }, ours.into_fd())))
@@ -56,13 +69,13 @@ fn become_gofer(
     program: &File,
     log: &OwnedFd,
     roots: &[OwnedFd],
-    (volumes, uds, root): (&[Volume], bool, bool),
+    (volumes, uds, root, life): (&[Volume], bool, bool, Life),
 ) -> ! {
     let args = std::iter::once(ARGV0_C.to_owned())
         .chain(uds.then(|| c"uds".to_owned()))
         .chain(volumes.iter().map(|v| CString::from(if v.readonly { c"ro" } else { c"rw" })))
         .collect::<Vec<_>>();
-    let e = match enter(socket, program, log, roots, root) {
+    let e = match enter((socket, log), program, roots, (root, life)) {
         Ok(program) => process::exec_fd(program.as_fd(), &args, &[]),
         Err(e) => e,
     };
@@ -71,7 +84,12 @@ fn become_gofer(
     process::exit_now(i32::from(Status::Runtime as u8))
 }
 
-fn enter(socket: &SeqPacket, program: &File, log: &OwnedFd, roots: &[OwnedFd], root: bool) -> hostsys::Result<OwnedFd> {
+fn enter(
+    (socket, log): (&SeqPacket, &OwnedFd),
+    program: &File,
+    roots: &[OwnedFd],
+    (root, life): (bool, Life),
+) -> hostsys::Result<OwnedFd> {
     let _ = nix::unistd::setsid();
     process::set_limits()?;
     let null = fds::dev_null()?;
@@ -81,7 +99,9 @@ fn enter(socket: &SeqPacket, program: &File, log: &OwnedFd, roots: &[OwnedFd], r
         caps::keep_only(rules::CAPABILITIES)?;
     }
     process::no_new_privileges()?;
-    process::die_with_parent()?;
+    if life == Life::Attached {
+        process::die_with_parent()?;
+    }
     // The program's number is behind the last root's, and closed by the exec.
     let program_fd = FIRST_ROOT.saturating_add(i32::try_from(roots.len()).unwrap_or(i32::MAX));
     let fixed = [(null.as_fd(), 0), (null.as_fd(), 1), (log.as_fd(), LOG_FD), (socket.as_fd(), SOCKET_FD)];

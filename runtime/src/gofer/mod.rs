@@ -17,7 +17,8 @@ use hostsys::{SeqPacket, fds};
 
 use crate::failure::{Failure, Result, Status};
 
-pub use launch::launch;
+pub use crate::sandbox::config::Life;
+pub use launch::{Gofer, launch};
 pub use volume::Volume;
 
 /// The name under which the program is executed as the gofer; `ps` shows it.

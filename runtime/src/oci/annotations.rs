@@ -13,7 +13,10 @@ const OURS: &str = "dev.nanovisor.";
 pub const KNOWN: [(&str, &str); 6] = [
     ("dev.nanovisor.platform", "auto, kvm or ptrace"),
     ("dev.nanovisor.cpus", "guest CPUs, 1 to 256"),
-    ("dev.nanovisor.memory", "most bytes of the sandbox, with K, M or G; default: linux.resources.memory.limit, or half of the host"),
+    (
+        "dev.nanovisor.memory",
+        "most bytes of the sandbox, with K, M or G; default: linux.resources.memory.limit, or half of the host",
+    ),
     ("dev.nanovisor.rofs", "auto: a read-only directory root is imaged into the cache"),
     ("dev.nanovisor.overlay", "memory: what the guest writes to its root stays in its memory"),
     ("dev.nanovisor.debug", "true: a verbose log"),

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, Mount};
 use super::refused;
 use super::spec::Bundle;
 use crate::failure::Result;
+use crate::gofer::Volume;
 use crate::sandbox::describe::{DeviceConfig, MountConfig, MountKind};
 
 /// Flags by option: (name, bits set, bits cleared), `include/uapi/linux/mount.h`.
@@ -35,8 +36,27 @@ const FLAGS: [(&str, u32, u32); 20] = [
 
 /// Options that mean something on the host alone, or nothing to a kernel without other namespaces of mounts.
 const WITHOUT_MEANING: [&str; 22] = [
-    "defaults", "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable", "async",
-    "sync", "dirsync", "mand", "nomand", "silent", "loud", "lazytime", "nolazytime", "iversion", "noiversion", "acl",
+    "defaults",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "async",
+    "sync",
+    "dirsync",
+    "mand",
+    "nomand",
+    "silent",
+    "loud",
+    "lazytime",
+    "nolazytime",
+    "iversion",
+    "noiversion",
+    "acl",
     "noacl",
 ];
 
@@ -59,7 +79,7 @@ pub struct Plan {
     /// In their order.
     pub mounts: Vec<MountConfig>,
     /// Host directories and files that a gofer serves; mounts name them by their place here.
-    pub trees: Vec<Tree>,
+    pub trees: Vec<Volume>,
     /// Images that are mounted, in the order of the mounts that need them.
     pub images: Vec<PathBuf>,
 }
@@ -73,21 +93,13 @@ pub enum Root {
     Directory(PathBuf),
 }
 
-/// A tree of the host that a gofer serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tree {
-    /// On the host, absolute.
-    pub path: PathBuf,
-    /// Nothing is written.
-    pub readonly: bool,
-}
-
 /// Makes the plan.
 ///
 /// # Errors
 /// A mount that is missing a field, of a kind that there is not, or with an option that there is not.
 pub fn plan(bundle: &Bundle) -> Result<Plan> {
-    let meta = std::fs::metadata(&bundle.root).map_err(|e| refused("root.path", format!("{}: {e}", bundle.root.display())))?;
+    let meta =
+        std::fs::metadata(&bundle.root).map_err(|e| refused("root.path", format!("{}: {e}", bundle.root.display())))?;
     let root = if meta.is_dir() {
         Root::Directory(bundle.root.clone())
     } else if meta.is_file() {
@@ -136,7 +148,7 @@ impl Plan {
     ) -> Result<MountKind> {
         let kind = mount.typ().as_deref().unwrap_or_default();
         if options.bind || kind == "bind" {
-            return self.bind(field, bundle.join(source), options);
+            return self.bind(field, bundle.join(source), options, destination);
         }
         Ok(match kind {
             "proc" => MountKind::Proc,
@@ -155,14 +167,17 @@ impl Plan {
         })
     }
 
-    fn bind(&mut self, field: &str, path: PathBuf, options: &Options) -> Result<MountKind> {
+    fn bind(&mut self, field: &str, path: PathBuf, options: &Options, target: &str) -> Result<MountKind> {
         if path.as_os_str().is_empty() {
             return Err(refused(&format!("{field}.source"), "missing"));
         }
-        let path = path.canonicalize().map_err(|e| refused(&format!("{field}.source"), format!("{}: {e}", path.display())))?;
+        let source =
+            path.canonicalize().map_err(|e| refused(&format!("{field}.source"), format!("{}: {e}", path.display())))?;
         let index = u32::try_from(self.trees.len()).map_err(|_| refused(field, "too many"))?;
-        self.trees.push(Tree { path, readonly: options.flags & 1 != 0 });
-        Ok(MountKind::Gofer { index })
+        // Others may change what lies there: names and attributes are asked for each time.
+        let readonly = options.flags & 1 != 0;
+        self.trees.push(Volume { source, target: target.to_owned(), readonly, exclusive: false });
+        Ok(MountKind::Gofer { index, exclusive: false })
     }
 }
 
@@ -250,8 +265,11 @@ mod tests {
         assert_eq!(plan.mounts[0].kind, MountKind::Proc);
         assert_eq!(plan.mounts[1].kind, MountKind::Dev);
         assert_eq!((plan.mounts[1].flags, plan.mounts[1].data.as_str()), (2 | 1 << 24, "mode=755,size=64k"));
-        assert_eq!((plan.mounts[2].destination.as_str(), &plan.mounts[2].kind), ("/data", &MountKind::Gofer { index: 0 }));
-        assert_eq!(plan.trees, [Tree { path: "/usr".into(), readonly: true }]);
+        assert_eq!(
+            (plan.mounts[2].destination.as_str(), &plan.mounts[2].kind),
+            ("/data", &MountKind::Gofer { index: 0, exclusive: false })
+        );
+        assert_eq!((plan.trees[0].source.to_str(), plan.trees[0].readonly), (Some("/usr"), true));
     }
 
     #[test]

@@ -113,12 +113,19 @@ fn console(process: &Process) -> Option<ConsoleSize> {
     let side = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
     let size = process.console_size();
     // 0 by 0 where nobody said, as a fresh pty has it; the shim resizes right after.
-    Some(size.map_or(ConsoleSize { rows: 0, cols: 0 }, |s| ConsoleSize { rows: side(s.height()), cols: side(s.width()) }))
+    Some(
+        size.map_or(ConsoleSize { rows: 0, cols: 0 }, |s| ConsoleSize {
+            rows: side(s.height()),
+            cols: side(s.width()),
+        }),
+    )
 }
 
 fn oom_score_adj(process: &Process) -> Result<Option<i32>> {
     match process.oom_score_adj() {
-        Some(n) if !(-1000..=1000).contains(&n) => Err(refused("process.oomScoreAdj", format!("{n} is not in -1000..1000"))),
+        Some(n) if !(-1000..=1000).contains(&n) => {
+            Err(refused("process.oomScoreAdj", format!("{n} is not in -1000..1000")))
+        }
         other => Ok(other),
     }
 }
@@ -129,7 +136,9 @@ fn warn_of_labels(process: &Process) {
         [("process.apparmorProfile", process.apparmor_profile()), ("process.selinuxLabel", process.selinux_label())]
     {
         if value.as_ref().is_some_and(|v| !v.is_empty() && v != "unconfined") {
-            log::warn!("config.json: {field}: not applied to the sandbox, whose guests make no system call of the host");
+            log::warn!(
+                "config.json: {field}: not applied to the sandbox, whose guests make no system call of the host"
+            );
         }
     }
 }
@@ -192,6 +201,13 @@ fn rlimit_number(kind: PosixRlimitType) -> u32 {
         T::RlimitRtprio => libc::RLIMIT_RTPRIO,
         T::RlimitRttime => libc::RLIMIT_RTTIME,
     }
+}
+
+/// A process for other modules' tests.
+#[cfg(test)]
+pub fn tests_process() -> ProcessConfig {
+    let json = serde_json::json!({ "cwd": "/", "args": ["sh"], "user": { "uid": 7, "gid": 8 } });
+    describe(&serde_json::from_value(json).unwrap(), &serde_json::from_str("{}").unwrap()).unwrap()
 }
 
 #[cfg(test)]

@@ -70,7 +70,9 @@ fn action_value(action: Action, data: u32) -> u32 {
 fn verdict(field: &str, action: Action, errno: Option<u32>) -> Result<u32> {
     let data = errno.unwrap_or(libc::EPERM.unsigned_abs());
     match action {
-        Action::ScmpActNotify => Err(refused(field, "SCMP_ACT_NOTIFY is not supported (nobody outside serves guest calls)")),
+        Action::ScmpActNotify => {
+            Err(refused(field, "SCMP_ACT_NOTIFY is not supported (nobody outside serves guest calls)"))
+        }
         Action::ScmpActErrno | Action::ScmpActTrace if data > 4095 => {
             Err(refused(field, format!("errno {data} is not in 0..4095")))
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::describe::ContainerConfig;
 use crate::logging::Format;
 
 /// The platforms.
@@ -42,6 +43,12 @@ pub enum Role {
     Stderr,
     /// The host terminal behind the guest's, in raw mode.
     Console,
+    /// A descriptor that the program gets besides its streams, in their order.
+    Preserved,
+    /// An image that a mount shows, in the order of the mounts.
+    MountImage,
+    /// The socket on which later commands connect.
+    Listener,
 }
 
 /// Size of the console.
@@ -62,35 +69,31 @@ pub struct GeneratedFile {
     pub contents: String,
 }
 
+/// Whose end is the sandbox's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Life {
+    /// The command that started it, which stays beside it. Its program runs at once.
+    Attached,
+    /// Its own: the command leaves when it is there, others come and go by its [`Role::Listener`]. Its program waits
+    /// for the first of them.
+    Detached,
+}
+
 /// The configuration of one sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxConfig {
     /// What the descriptors are.
     pub fds: Vec<Role>,
-    /// The image's path on the host: for messages only.
-    pub image_name: String,
     /// What runs the guest.
     pub platform: PlatformKind,
     /// Most bytes of guest memory.
     pub memory: u64,
     /// Guest CPUs.
     pub cpus: u16,
-    /// The program and its arguments, bytes (Linux does not promise UTF-8).
-    pub args: Vec<Vec<u8>>,
-    /// Its environment.
-    pub env: Vec<Vec<u8>>,
-    /// Its working directory.
-    pub cwd: String,
-    /// `USER[:GROUP]`, resolved in the image.
-    pub user: String,
-    /// The host name inside.
-    pub hostname: String,
-    /// /etc/hosts and its like.
-    pub files: Vec<GeneratedFile>,
-    /// Host directories, in the order of the gofer's numbers.
-    pub volumes: Vec<crate::gofer::Volume>,
-    /// The size of the console, where there is one.
-    pub console: Option<ConsoleSize>,
+    /// The first container.
+    pub container: ContainerConfig,
+    /// Who it lives for.
+    pub life: Life,
     /// Log every guest system call.
     pub strace: bool,
     /// Spurious wake-ups from this seed (tests).

@@ -14,6 +14,8 @@ pub struct ContainerConfig {
     pub root: RootConfig,
     /// Nothing can be written to the root.
     pub readonly_root: bool,
+    /// What every Linux system has is mounted, before the others.
+    pub usual_mounts: bool,
     /// In the order in which they are mounted.
     pub mounts: Vec<MountConfig>,
     /// Files made before the start.
@@ -36,6 +38,30 @@ pub struct ContainerConfig {
     pub process: ProcessConfig,
     /// Limits inside.
     pub limits: LimitsConfig,
+}
+
+impl ContainerConfig {
+    /// A container with nothing but a root and a program.
+    #[must_use]
+    pub fn new(id: &str, root: RootConfig, process: ProcessConfig) -> Self {
+        ContainerConfig {
+            id: id.to_owned(),
+            root,
+            readonly_root: false,
+            usual_mounts: true,
+            mounts: Vec::new(),
+            files: Vec::new(),
+            hostname: String::new(),
+            domainname: String::new(),
+            sysctls: Vec::new(),
+            masked_paths: Vec::new(),
+            readonly_paths: Vec::new(),
+            devices: Vec::new(),
+            shares: [const { None }; 4],
+            process,
+            limits: LimitsConfig::default(),
+        }
+    }
 }
 
 /// What `/` is.
@@ -90,6 +116,8 @@ pub enum MountKind {
     Gofer {
         /// Its number.
         index: u32,
+        /// Nobody else changes it.
+        exclusive: bool,
     },
     /// A place of the container itself.
     Bind {

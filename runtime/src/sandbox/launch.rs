@@ -9,7 +9,7 @@ use hostsys::signals::SignalReader;
 use hostsys::userns::{self, Identity};
 use hostsys::{Child, Fork, Namespaces, SeqPacket, caps, fds, mount, process};
 
-use super::config::Role;
+use super::config::{Life, Role};
 use super::prepare::Prepared;
 use crate::boot;
 use crate::control::wire::Message;
@@ -28,25 +28,60 @@ pub struct Sandbox {
     pub control: SeqPacket,
 }
 
+/// What a launch needs besides what is prepared.
+pub struct Around<'a> {
+    /// The sandbox's log.
+    pub log: &'a OwnedFd,
+    /// Signals that are blocked here, and are not to be in the sandbox process.
+    pub signals: Option<&'a SignalReader>,
+    /// The network namespace to start it in; one of its own where `None`.
+    pub network: Option<&'a File>,
+    /// Called with the new process's id, before it goes on: the place to write down that it is there, and to put it where
+    /// it belongs.
+    pub started: &'a mut dyn FnMut(i32) -> Result<()>,
+}
+
 /// Starts the sandbox process and hands everything over.
 ///
 /// # Errors
 /// The host refuses namespaces or is out of resources; the process ended before it was configured.
-pub fn launch(prepared: Prepared, log: &OwnedFd, signals: &SignalReader) -> Result<Sandbox> {
+pub fn launch(prepared: Prepared, around: Around<'_>) -> Result<Sandbox> {
     let program = own_program()?;
     let (ours, theirs) = SeqPacket::pair().map_err(|e| Failure::host("making the control socket", e))?;
     let trial = prepared.config.trial.clone();
-    let (fork, identity) = fork(identity_for(&program, &trial), &trial)?;
+    let (fork, identity) = fork_there(identity_for(&program, &trial), &trial, around.network)?;
     let child = match fork {
-        Fork::Child => become_sandbox(theirs, &program, log, signals, (identity, &trial)),
+        Fork::Child => {
+            drop(ours); // or the command's end would not be seen
+            let (log, signals) = (around.log, around.signals);
+            let child = ChildSide { program: &program, log, signals, identity, trial: &trial, prepared: &prepared };
+            child.become_sandbox(theirs)
+        }
         Fork::Parent(child) => child,
     };
     drop(theirs);
     let sandbox = Sandbox { child, control: ours };
-    if let Err(failure) = configure(&sandbox, prepared, identity) {
+    let pid = sandbox.child.pid();
+    if let Err(failure) = (around.started)(pid).and_then(|()| configure(&sandbox, prepared, identity)) {
         return Err(sandbox.own_words(failure));
     }
     Ok(sandbox)
+}
+
+/// Forks in the network namespace `network`, and comes back. The child has no right to join one itself: its user
+/// namespace is a new one.
+fn fork_there(identity: Identity, trial: &Trial, network: Option<&File>) -> Result<(Fork, Option<Identity>)> {
+    let Some(network) = network else { return fork(identity, trial, trial.stands(Wall::Net)) };
+    let failed = |e: nix::errno::Errno| {
+        Failure::host("joining the network namespace of linux.namespaces", hostsys::Error::new("setns", e))
+    };
+    let home = File::open("/proc/self/ns/net").map_err(|e| Failure::io(Status::Runtime, "/proc/self/ns/net", &e))?;
+    nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).map_err(failed)?;
+    let forked = fork(identity, trial, false);
+    if !matches!(forked, Ok((Fork::Child, _))) {
+        nix::sched::setns(&home, nix::sched::CloneFlags::CLONE_NEWNET).map_err(failed)?;
+    }
+    forked
 }
 
 /// This program's file. Executing it from a descriptor needs no path inside the empty root, and shares its pages.
@@ -77,10 +112,10 @@ fn identity_for(program: &File, trial: &Trial) -> Identity {
 }
 
 /// Forks into all namespaces; root does without the user namespace on hosts that forbid it.
-fn fork(identity: Identity, trial: &Trial) -> Result<(Fork, Option<Identity>)> {
+fn fork(identity: Identity, trial: &Trial, own_network: bool) -> Result<(Fork, Option<Identity>)> {
     let mut all = Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
     all.set(Namespaces::PID, trial.stands(Wall::Pid));
-    all.set(Namespaces::NET, trial.stands(Wall::Net));
+    all.set(Namespaces::NET, own_network);
     if !trial.stands(Wall::User) {
         let fork = process::fork_into(all).map_err(|e| Failure::host("starting the sandbox process", e))?;
         return Ok((fork, None));
@@ -113,7 +148,7 @@ fn configure(sandbox: &Sandbox, prepared: Prepared, identity: Option<Identity>) 
         userns::write_maps(sandbox.child.pid(), who).map_err(doing)?;
     }
     sandbox.control.send(GO, &[]).map_err(doing)?;
-    let Prepared { mut config, mut fds, streams } = prepared;
+    let Prepared { mut config, mut fds, streams, .. } = prepared;
     fds.extend(streams.fds);
     config.fds = fds.iter().map(|(role, _): &(Role, OwnedFd)| *role).collect();
     config.inside_user = identity.map(|who| who.inside);
@@ -123,7 +158,7 @@ fn configure(sandbox: &Sandbox, prepared: Prepared, identity: Option<Identity>) 
 
 impl Sandbox {
     /// Why it ended early, in its own words where it left some; `otherwise` if it did not end by itself.
-    fn own_words(&self, otherwise: Failure) -> Failure {
+    pub fn own_words(&self, otherwise: Failure) -> Failure {
         let mut gone = false;
         while let Ok(Some(message)) = self.control.try_receive() {
             match Message::decode(&message.bytes) {
@@ -152,56 +187,67 @@ impl Sandbox {
     }
 }
 
-/// The child's side, until it is `boot`. Failures travel over the control socket.
-fn become_sandbox(
-    control: SeqPacket,
-    program: &File,
-    log: &OwnedFd,
-    signals: &SignalReader,
-    who: (Option<Identity>, &Trial),
-) -> ! {
-    signals.restore_mask();
-    let failure = match enter(&control, program, log, who) {
-        Ok(never) => match never {},
-        Err(e) => Failure::host("starting the sandbox process", e),
-    };
-    let _ = control.send(&Message::failed(&failure).encode(), &[]);
-    process::exit_now(i32::from(failure.status as u8))
+/// The child's side, until it is `boot`.
+struct ChildSide<'a> {
+    program: &'a File,
+    log: &'a OwnedFd,
+    signals: Option<&'a SignalReader>,
+    identity: Option<Identity>,
+    trial: &'a Trial,
+    prepared: &'a Prepared,
 }
 
-fn enter(
-    control: &SeqPacket,
-    program: &File,
-    log: &OwnedFd,
-    (identity, trial): (Option<Identity>, &Trial),
-) -> hostsys::Result<std::convert::Infallible> {
-    // What needs no identity comes first: the parent writes the maps meanwhile.
-    let null = fds::dev_null()?;
-    let _ = nix::unistd::setsid();
-    process::set_limits()?;
-    let first = control.receive()?;
-    if first.bytes != GO {
-        process::exit_now(i32::from(Status::SandboxDied as u8)); // The command line is gone.
+impl ChildSide<'_> {
+    /// Failures travel over the control socket.
+    fn become_sandbox(&self, control: SeqPacket) -> ! {
+        if let Some(signals) = self.signals {
+            signals.restore_mask();
+        }
+        let failure = match self.enter(&control) {
+            Ok(never) => match never {},
+            Err(e) => Failure::host("starting the sandbox process", e),
+        };
+        let _ = control.send(&Message::failed(&failure).encode(), &[]);
+        process::exit_now(i32::from(failure.status as u8))
     }
-    if trial.stands(Wall::Capabilities) {
-        caps::lock()?;
+
+    fn enter(&self, control: &SeqPacket) -> hostsys::Result<std::convert::Infallible> {
+        let trial = self.trial;
+        let attached = self.prepared.config.life == Life::Attached;
+        // What needs no identity comes first: the parent writes the maps meanwhile.
+        let null = fds::dev_null()?;
+        let _ = nix::unistd::setsid();
+        if let (false, Some(tty)) = (attached, self.prepared.streams.terminal()) {
+            // Nobody stays beside it: that the terminal changes its size is told to the leader of its session.
+            hostsys::tty::take_over(tty.as_fd())?;
+        }
+        process::set_limits()?;
+        let first = control.receive()?;
+        if first.bytes != GO {
+            process::exit_now(i32::from(Status::SandboxDied as u8)); // The command line is gone.
+        }
+        if trial.stands(Wall::Capabilities) {
+            caps::lock()?;
+        }
+        if trial.stands(Wall::User) {
+            userns::become_user(self.identity.map_or(NOBODY, |who| who.inside))?;
+        }
+        if trial.stands(Wall::Root) {
+            mount::enter_empty_root()?;
+        }
+        if trial.stands(Wall::Capabilities) {
+            caps::clear()?;
+            process::no_new_privileges()?;
+        }
+        if attached {
+            process::die_with_parent()?;
+        }
+        place(control, self.program, self.log, &null)?;
+        let args = [CString::from(boot::ARGV0_C)];
+        let env: Vec<CString> = inherited_env().collect();
+        // The program lies at its number since just now.
+        Err(process::exec_fd(fds::inherited(boot::PROGRAM_FD)?.as_fd(), &args, &env))
     }
-    if trial.stands(Wall::User) {
-        userns::become_user(identity.map_or(NOBODY, |who| who.inside))?;
-    }
-    if trial.stands(Wall::Root) {
-        mount::enter_empty_root()?;
-    }
-    if trial.stands(Wall::Capabilities) {
-        caps::clear()?;
-        process::no_new_privileges()?;
-    }
-    process::die_with_parent()?;
-    place(control, program, log, &null)?;
-    let args = [CString::from(boot::ARGV0_C)];
-    let env: Vec<CString> = inherited_env().collect();
-    // The program lies at its number since just now.
-    Err(process::exec_fd(fds::inherited(boot::PROGRAM_FD)?.as_fd(), &args, &env))
 }
 
 /// The descriptors of a fresh sandbox process: nothing, nothing, the log, the control socket; the program until its exec.

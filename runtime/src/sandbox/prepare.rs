@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::config::{Role, SandboxConfig};
+use super::config::{ConsoleSize, Life, Role, SandboxConfig};
+use super::describe::{ContainerConfig, MountConfig, MountKind, ProcessConfig, RootConfig, UserConfig};
 use super::{files, streams::Streams};
 use crate::cli::{DoArgs, LogArgs};
 use crate::failure::{Failure, Result, Status};
@@ -20,6 +21,8 @@ pub struct Prepared {
     pub fds: Vec<(Role, OwnedFd)>,
     /// The program's streams.
     pub streams: Streams,
+    /// What the gofer is to serve, by its numbers.
+    pub volumes: Vec<Volume>,
 }
 
 /// Opens the image and the platform, and writes the configuration.
@@ -27,31 +30,20 @@ pub struct Prepared {
 /// # Errors
 /// A missing or unreadable image; a platform that does not work here.
 pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
-    let volumes = args.volume.iter().map(|v| Volume::parse(v)).collect::<Result<_>>()?;
-    let (image_name, image) = open_image(args)?;
+    let volumes: Vec<Volume> = args.volume.iter().map(|v| Volume::parse(v)).collect::<Result<_>>()?;
+    let (_, image) = open_image(args)?;
     let mut fds = vec![(Role::Image, OwnedFd::from(image))];
     let platform = platforms::choose(args.platform)?;
     fds.extend(platform.kvm.map(|fd| (Role::Kvm, fd)));
     let streams = Streams::prepare(args)?;
-    let memory = match args.memory {
-        Some(bytes) => bytes,
-        None => hostsys::process::total_memory().map_err(|e| Failure::host("sizing the sandbox", e))? / 2,
-    };
-    let cpus = args.cpus.unwrap_or_else(|| u16::try_from(hostsys::process::available_cpus()).unwrap_or(256).min(256));
+    let memory = memory(args.memory)?;
     let config = SandboxConfig {
         fds: Vec::new(),
-        image_name: image_name.display().to_string(),
         platform: platform.kind,
         memory,
-        cpus,
-        args: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
-        env: environment(args, streams.console.is_some()),
-        cwd: args.cwd.clone(),
-        user: args.user.clone(),
-        hostname: args.hostname.clone(),
-        files: files::generate(&args.hostname),
-        volumes,
-        console: streams.console,
+        cpus: cpus(args.cpus),
+        container: container(args, streams.console, &volumes),
+        life: Life::Attached,
         strace: args.strace,
         chaos: args.chaos,
         debug: log.debug,
@@ -59,7 +51,60 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         inside_user: None,
         trial: args.trial(),
     };
-    Ok(Prepared { config, fds, streams })
+    Ok(Prepared { config, fds, streams, volumes })
+}
+
+/// Bytes of guest memory: as asked, or half of the host's.
+///
+/// # Errors
+/// None in practice.
+pub fn memory(asked: Option<u64>) -> Result<u64> {
+    let half = || hostsys::process::total_memory().map(|all| all / 2);
+    asked.map_or_else(|| half().map_err(|e| Failure::host("sizing the sandbox", e)), Ok)
+}
+
+/// Guest CPUs: as asked, or the host's.
+#[must_use]
+pub fn cpus(asked: Option<u16>) -> u16 {
+    asked.unwrap_or_else(|| u16::try_from(hostsys::process::available_cpus()).unwrap_or(256).min(256))
+}
+
+/// The one container of `do`.
+fn container(args: &DoArgs, console: Option<ConsoleSize>, volumes: &[Volume]) -> ContainerConfig {
+    let process = ProcessConfig {
+        args: args.command.iter().map(|a| a.as_bytes().to_vec()).collect(),
+        env: environment(args, console.is_some()),
+        cwd: args.cwd.clone(),
+        make_cwd: false,
+        user: UserConfig::Named(args.user.clone()),
+        umask: None,
+        capabilities: None,
+        rlimits: Vec::new(),
+        no_new_privs: false,
+        oom_score_adj: None,
+        seccomp: None,
+        console,
+        preserved: 0,
+    };
+    let mut container = ContainerConfig::new("do", RootConfig::Images(1), process);
+    container.hostname.clone_from(&args.hostname);
+    container.files = files::generate(&args.hostname);
+    container.mounts = (0..).zip(volumes).map(|(index, volume)| volume_mount(index, volume)).collect();
+    container
+}
+
+/// `MS_NOSUID | MS_NODEV | MS_RELATIME`.
+const VOLUME_FLAGS: u32 = 2 | 4 | 1 << 21;
+
+fn volume_mount(index: u32, volume: &Volume) -> MountConfig {
+    MountConfig {
+        destination: volume.target.clone(),
+        kind: MountKind::Gofer { index, exclusive: volume.exclusive },
+        flags: VOLUME_FLAGS,
+        data: String::new(),
+        source: "gofer".into(),
+        copy_up: false,
+    }
 }
 
 /// The image that `--image` names, or the one that the cache holds for `--root`.

@@ -28,6 +28,36 @@ impl Streams {
         result.map_err(|e| Failure::host("preparing the standard streams", e))
     }
 
+    /// What a process of a container gets: the caller's streams as they are; or with `terminal` the caller's, which must be one.
+    ///
+    /// # Errors
+    /// Out of descriptors; no terminal.
+    pub fn of_caller(terminal: bool) -> Result<Self> {
+        let doing = |e| Failure::host("preparing the standard streams", e);
+        if !terminal {
+            return Self::plain().map_err(doing);
+        }
+        let tty = fds::standard_stream(0).map_err(doing)?;
+        let size = window_size(tty.as_fd()).map_err(|_| Failure::runtime("the input device is not a TTY"))?;
+        let console = fds::without_blocking(tty.as_fd()).map_err(doing)?;
+        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size.into()) })
+    }
+
+    /// A terminal that was made for the process.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn of_terminal(slave: OwnedFd, size: ConsoleSize) -> Result<Self> {
+        let console = fds::without_blocking(slave.as_fd()).map_err(|e| Failure::host("preparing the terminal", e))?;
+        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size) })
+    }
+
+    /// The terminal, where there is one.
+    #[must_use]
+    pub fn terminal(&self) -> Option<&OwnedFd> {
+        self.fds.iter().find(|(role, _)| *role == Role::Console).map(|(_, fd)| fd)
+    }
+
     /// Three streams that never block the sandbox's workers.
     fn plain() -> std::result::Result<Self, Error> {
         let stream = |(role, number)| Ok((role, fds::without_blocking(fds::standard_stream(number)?.as_fd())?));
@@ -59,9 +89,16 @@ impl Streams {
     /// # Errors
     /// What the terminal says.
     pub fn raw_mode(&self) -> Result<Option<RawMode>> {
-        let console = self.fds.iter().find(|(role, _)| *role == Role::Console);
-        let enter = |(_, fd): &(Role, OwnedFd)| RawMode::enter(fd.as_fd());
-        console.map(enter).transpose().map_err(|e| Failure::host("preparing the terminal", e))
+        self.terminal()
+            .map(|fd| RawMode::enter(fd.as_fd()))
+            .transpose()
+            .map_err(|e| Failure::host("preparing the terminal", e))
+    }
+}
+
+impl From<WindowSize> for ConsoleSize {
+    fn from(size: WindowSize) -> Self {
+        ConsoleSize { rows: size.rows, cols: size.cols }
     }
 }
 

@@ -4,15 +4,15 @@
 //! besides comes from its `seccomp_rules`.
 
 use libc::{
-    SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_dup, SYS_epoll_ctl,
-    SYS_epoll_pwait, SYS_epoll_pwait2, SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_fallocate,
-    SYS_fcntl, SYS_fdatasync, SYS_fstat, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_gettid,
-    SYS_ioctl, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep,
-    SYS_newfstatat, SYS_open, SYS_openat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2,
-    SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall,
-    SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_setaffinity,
-    SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_sigaltstack, SYS_statx, SYS_tgkill,
-    SYS_timerfd_settime, SYS_write, SYS_writev,
+    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_dup,
+    SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group,
+    SYS_fallocate, SYS_fcntl, SYS_fdatasync, SYS_fstat, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
+    SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
+    SYS_nanosleep, SYS_newfstatat, SYS_open, SYS_openat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv,
+    SYS_preadv2, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
+    SYS_sched_setaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_sigaltstack, SYS_statx,
+    SYS_tgkill, SYS_timerfd_settime, SYS_write, SYS_writev,
 };
 use platform::ArgRule;
 
@@ -63,7 +63,10 @@ pub const ALLOWED: &[Rule] = &[
     with(SYS_fcntl, &[ArgRule::eq32(1, libc::F_GETFD as u64)]),
     with(SYS_fcntl, &[ArgRule::eq32(1, libc::F_DUPFD_CLOEXEC as u64)]),
     with(SYS_ioctl, &[ArgRule::eq32(1, libc::FIONREAD)]), // how much a stream holds
-    // The control socket, and streams that are sockets. No call makes, binds or connects one.
+    with(SYS_ioctl, &[ArgRule::eq32(1, libc::TIOCGWINSZ)]), // how large the console is now
+    // The control socket, and streams that are sockets. No call makes, binds or connects one; `accept4` works on the one
+    // listening socket that was handed over.
+    any(SYS_accept4),
     any(SYS_sendmsg),
     any(SYS_recvmsg),
     any(SYS_sendto),

@@ -1,0 +1,217 @@
+//! `create` and `run`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hostsys::seqpacket::Listener;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::container::{Wanted, in_runc_s_words};
+use super::{Context, console, delete, preserved, start, write_pid};
+use crate::cgroup;
+use crate::cli::oci::{BundleArgs, RunArgs};
+use crate::control::wire::Message;
+use crate::failure::{Failure, Result};
+use crate::gofer::Gofer;
+use crate::hooks::{self, Kind};
+use crate::oci::spec;
+use crate::sandbox::config::{Life, Role};
+use crate::sandbox::launch::{self, Around, Sandbox};
+use crate::sandbox::prepare::Prepared;
+use crate::sandbox::streams::Streams;
+use crate::sandbox::watch;
+use crate::state::{Container, Phase, Record, Status};
+
+/// How long a sandbox may take until its container is there: making an image of a large root comes before.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `nanovisor create`.
+///
+/// # Errors
+/// The bundle or the host does not let us.
+pub fn create(cx: &Context, args: &BundleArgs) -> Result<()> {
+    let making = Making { cx, args, life: Life::Detached };
+    let (container, sandbox) = making.make()?;
+    write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
+        delete::destroy(&container.record);
+    })?;
+    Ok(())
+}
+
+/// `nanovisor run`: the program's exit status.
+///
+/// # Errors
+/// As `create` and `start`.
+pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
+    if args.detach {
+        create(cx, &args.bundle)?;
+        return match start::start(cx, &args.bundle.id) {
+            Ok(()) => Ok(0),
+            Err(failure) => {
+                let _ = delete::by_force(cx, &args.bundle.id);
+                Err(failure)
+            }
+        };
+    }
+    let signals = watch::block_signals()?;
+    let making = Making { cx, args: &args.bundle, life: Life::Attached };
+    let (container, sandbox) = making.make()?;
+    let pid = sandbox.child.pid();
+    let written = write_pid(args.bundle.pid_file.as_deref(), pid);
+    hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
+    let terminal = container.record.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+    let terminal = if terminal { Streams::of_caller(true)?.raw_mode()? } else { None };
+    // Others may change it while it runs.
+    drop(container);
+    let status = written.and_then(|()| watch::watch(sandbox, signals, terminal));
+    if !args.keep {
+        delete::by_force(cx, &args.bundle.id)?;
+    }
+    status
+}
+
+/// A container in the making. Whatever goes wrong, nothing of it is left.
+struct Making<'a> {
+    cx: &'a Context,
+    args: &'a BundleArgs,
+    life: Life,
+}
+
+impl Making<'_> {
+    fn make(&self) -> Result<(Container, Sandbox)> {
+        crate::state::check_id(&self.args.id)?;
+        let bundle = spec::load(&self.args.bundle)?;
+        let wanted = Wanted::read(&self.args.id, &bundle)?;
+        let detach = self.life == Life::Detached;
+        console::check(wanted.process.console.is_some(), detach, self.args.console_socket.as_deref())?;
+        let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
+        let mut container = self.cx.store.create(Record::new(&self.args.id, &bundle))?;
+        match self.launch(wanted, &mut container) {
+            Ok(sandbox) => Ok((container, sandbox)),
+            Err(failure) => {
+                delete::destroy(&container.record);
+                container.forget();
+                Err(in_runc_s_words(failure, &program))
+            }
+        }
+    }
+
+    fn launch(&self, mut wanted: Wanted, container: &mut Container) -> Result<Sandbox> {
+        let linux = container.record.spec.linux().clone();
+        let resources = linux.as_ref().and_then(|l| l.resources().clone());
+        let path = linux.as_ref().and_then(|l| l.cgroups_path().clone());
+        let optional = cgroup::is_optional(&self.cx.oci.rootless);
+        container.record.cgroup = cgroup::place(path.as_deref(), &self.args.id, self.cx.oci.systemd_cgroup, optional)?;
+        container.save()?;
+        if let Some(place) = &container.record.cgroup {
+            place.make(resources.as_ref())?;
+        }
+        let streams = match (&self.args.console_socket, wanted.process.console) {
+            (Some(socket), Some(size)) => console::open(socket, size)?,
+            (_, console) => Streams::of_caller(console.is_some())?,
+        };
+        let preserved = preserved(self.args.preserve_fds)?;
+        let directory = container.directory()?;
+        let listener = Listener::bind(directory.as_fd(), Record::socket());
+        let listener = listener.map_err(|e| Failure::host("making the control socket", e))?;
+        let mut fds = vec![(Role::Listener, listener.into_fd())];
+        let count = u32::try_from(preserved.len()).unwrap_or(0);
+        fds.extend(preserved.into_iter().map(|fd| (Role::Preserved, fd)));
+        let network = wanted.namespaces.network.take();
+        let mut prepared = wanted.prepare(self.cx, self.life, streams, fds)?;
+        prepared.config.container.process.preserved = count;
+        if let Some(size) = prepared.streams.console {
+            prepared.config.container.process.console = Some(size);
+        }
+        let log = self.sandbox_log()?;
+        let attached = self.life == Life::Attached;
+        let gofer = self.gofer(&mut prepared, container, &log)?;
+        let mut started = |pid| started(container, pid, resources.as_ref(), attached);
+        let around = Around { log: &log, signals: None, network: network.as_ref(), started: &mut started };
+        let sandbox = launch::launch(prepared, around)?;
+        wait_until_ready(&sandbox)?;
+        container.record.phase = if attached { Phase::Running } else { Phase::Created };
+        container.save()?;
+        // It ends when the sandbox has closed its socket.
+        gofer.map(Gofer::leave);
+        Ok(sandbox)
+    }
+
+    /// Starts the gofer, where there is something to serve, in the container's cgroup.
+    fn gofer(&self, prepared: &mut Prepared, container: &Container, log: &OwnedFd) -> Result<Option<Gofer>> {
+        let Some((gofer, socket)) = crate::gofer::launch(&prepared.volumes, log, self.life, false)? else {
+            return Ok(None);
+        };
+        prepared.fds.push((Role::Gofer, socket));
+        if let Some(place) = &container.record.cgroup {
+            place.add(gofer.pid(), None)?;
+        }
+        Ok(Some(gofer))
+    }
+
+    /// Where nobody stays beside the sandbox, it must not hold the caller's standard error.
+    fn sandbox_log(&self) -> Result<OwnedFd> {
+        let doing = |e| Failure::host("opening the log", e);
+        if self.life == Life::Detached && self.cx.log_args.log.is_none() {
+            return hostsys::fds::dev_null().map_err(doing);
+        }
+        hostsys::fds::dup_above(self.cx.log.as_fd(), 3).map_err(doing)
+    }
+}
+
+/// The sandbox process is there, and waits for us.
+fn started(
+    container: &mut Container,
+    pid: i32,
+    resources: Option<&oci_spec::runtime::LinuxResources>,
+    attached: bool,
+) -> Result<()> {
+    container.record.set_process(pid);
+    container.save()?;
+    if let Some(place) = &container.record.cgroup {
+        place.add(pid, resources)?;
+    }
+    let adjust = container.record.spec.process().as_ref().and_then(|p| p.oom_score_adj());
+    if let Some(adjust) = adjust
+        && let Err(e) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), adjust.to_string())
+    {
+        log::warn!("config.json: process.oomScoreAdj {adjust}: {e}");
+    }
+    for kind in [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer] {
+        hooks::run(kind, &container.record, Status::Creating)?;
+    }
+    if attached {
+        hooks::run(Kind::StartContainer, &container.record, Status::Created)?;
+    }
+    Ok(())
+}
+
+/// Waits for the sandbox's word that the container is there.
+fn wait_until_ready(sandbox: &Sandbox) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::runtime("the sandbox does not come up; run again with --debug"));
+        }
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(sandbox.control.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Failure::runtime(format!("waiting for the sandbox process: poll: {e}"))),
+        }
+        let message = sandbox.control.try_receive().map_err(|e| Failure::host("hearing the sandbox process", e))?;
+        match message {
+            None => {}
+            Some(message) if message.is_eof() => {
+                return Err(sandbox.own_words(Failure::runtime("the sandbox process ended without a word")));
+            }
+            Some(message) => match Message::decode(&message.bytes) {
+                Some(Message::Ready) => return Ok(()),
+                Some(Message::Failed(status, text)) => {
+                    return Err(Failure::new(crate::control::wire::status(status), text));
+                }
+                other => log::debug!("from the sandbox process: {other:?}"),
+            },
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `start`.
+
+use std::os::fd::AsFd;
+
+use super::Context;
+use crate::control::client::{Connection, PATIENCE};
+use crate::control::protocol::Request;
+use crate::failure::{Failure, Result};
+use crate::hooks::{self, Kind};
+use crate::state::{Phase, Status};
+
+/// `nanovisor start`.
+///
+/// # Errors
+/// A container that is not merely created; a hook that fails.
+pub fn start(cx: &Context, id: &str) -> Result<()> {
+    let mut container = cx.store.take(id)?;
+    match container.record.status() {
+        Status::Created => {}
+        Status::Stopped => return Err(Failure::runtime("cannot start a container that has stopped")),
+        Status::Running | Status::Paused => return Err(Failure::runtime("cannot start an already running container")),
+        Status::Creating => return Err(Failure::runtime("cannot start a container in the creating state")),
+    }
+    hooks::run(Kind::StartContainer, &container.record, Status::Created)?;
+    let directory = container.directory()?;
+    let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
+    // Written first: whoever sees the program run must not be told that it waits.
+    container.record.phase = Phase::Running;
+    container.save()?;
+    if let Err(failure) = connection.call(Request::Start, &[], PATIENCE) {
+        container.record.phase = Phase::Created;
+        container.save()?;
+        return Err(failure);
+    }
+    hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
+    Ok(())
+}
