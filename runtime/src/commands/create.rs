@@ -133,7 +133,9 @@ impl Making<'_> {
         container.record.phase = if attached { Phase::Running } else { Phase::Created };
         container.save()?;
         // It ends when the sandbox has closed its socket.
-        gofer.map(Gofer::leave);
+        if let Some(gofer) = gofer {
+            gofer.leave();
+        }
         Ok(sandbox)
     }
 

@@ -125,7 +125,10 @@ impl Plan {
         }
         // Relative ones were once allowed (runc warns): they begin at the root.
         let destination = if destination.starts_with('/') { destination } else { format!("/{destination}") };
-        let options = parse_options(mount.options().as_deref().unwrap_or_default());
+        let mut options = parse_options(mount.options().as_deref().unwrap_or_default());
+        if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
+            options.data.clear();
+        }
         let source = mount.source().clone().unwrap_or_default();
         let kind = self.kind(field, mount, &options, (&source, &destination), bundle)?;
         Ok(MountConfig {
@@ -157,7 +160,8 @@ impl Plan {
             "tmpfs" => MountKind::Tmpfs,
             "devpts" => MountKind::Devpts,
             "mqueue" => MountKind::Mqueue,
-            "cgroup" | "cgroup2" => MountKind::Cgroup,
+            // Guests have no control groups yet: an empty directory, which programs that look for limits take for none.
+            "cgroup" | "cgroup2" => MountKind::Tmpfs,
             "erofs" => {
                 self.images.push(bundle.join(source));
                 MountKind::Image
