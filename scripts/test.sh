@@ -33,7 +33,7 @@ unit() {
     local status=0
     cargo test "${crates[@]}" --no-fail-fast || status=$?
     # The build that plays a sandbox process under an attacker's control. It is the last: it replaces the other.
-    cargo test "${crates[@]}" --features runtime/compromised --test walls --test defects --no-fail-fast || status=$?
+    cargo test "${crates[@]}" --features runtime/compromised --test walls --test defects --test kill_points --no-fail-fast || status=$?
     return $status
 }
 

@@ -10,6 +10,7 @@ mod failure;
 mod gofer;
 mod hooks;
 mod image;
+mod kill_points;
 mod logging;
 mod oci;
 mod output;

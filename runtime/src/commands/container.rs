@@ -37,9 +37,14 @@ impl Wanted {
         let spec = &bundle.spec;
         crate::hooks::check(spec)?;
         let process = process::first(spec)?;
-        let plan = mounts::plan(bundle)?;
-        let container = describe(id, spec, &plan, process.clone())?;
-        Ok(Wanted { process, namespaces: namespaces::read(spec)?, wishes: annotations::read(spec)?, plan, container })
+        let wishes = annotations::read(spec)?;
+        let mut plan = mounts::plan(bundle)?;
+        let root = match &plan.root {
+            Root::Directory(_) if !wishes.images_root(plan.readonly) => RootConfig::Gofer { index: plan.serve_root()? },
+            _ => RootConfig::Images(1),
+        };
+        let container = describe(id, spec, &plan, root, process.clone())?;
+        Ok(Wanted { process, namespaces: namespaces::read(spec)?, wishes, plan, container })
     }
 
     /// Opens what it needs of the host.
@@ -48,7 +53,9 @@ impl Wanted {
     /// An image that cannot be used; a platform that does not work.
     pub fn prepare(self, cx: &Context, life: Life, streams: Streams, more: Vec<(Role, OwnedFd)>) -> Result<Prepared> {
         let mut fds = more;
-        fds.push((Role::Image, OwnedFd::from(root_image(&self.plan)?)));
+        if matches!(self.container.root, RootConfig::Images(_)) {
+            fds.push((Role::Image, OwnedFd::from(root_image(&self.plan)?)));
+        }
         for path in &self.plan.images {
             fds.push((Role::MountImage, OwnedFd::from(image::open(path)?)));
         }
@@ -80,9 +87,9 @@ fn root_image(plan: &Plan) -> Result<std::fs::File> {
     }
 }
 
-fn describe(id: &str, spec: &Spec, plan: &Plan, process: ProcessConfig) -> Result<ContainerConfig> {
+fn describe(id: &str, spec: &Spec, plan: &Plan, root: RootConfig, process: ProcessConfig) -> Result<ContainerConfig> {
     let linux = spec.linux().as_ref();
-    let mut container = ContainerConfig::new(id, RootConfig::Images(1), process);
+    let mut container = ContainerConfig::new(id, root, process);
     container.readonly_root = plan.readonly;
     container.usual_mounts = false;
     container.mounts.clone_from(&plan.mounts);

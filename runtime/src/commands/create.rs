@@ -14,6 +14,7 @@ use crate::control::wire::Message;
 use crate::failure::{Failure, Result};
 use crate::gofer::Gofer;
 use crate::hooks::{self, Kind};
+use crate::kill_points::pass;
 use crate::oci::spec;
 use crate::sandbox::config::{Life, Role};
 use crate::sandbox::launch::{self, Around, Sandbox};
@@ -86,6 +87,7 @@ impl Making<'_> {
         console::check(wanted.process.console.is_some(), detach, self.args.console_socket.as_deref())?;
         let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
         let mut container = self.cx.store.create(Record::new(&self.args.id, &bundle))?;
+        pass("create-directory");
         match self.launch(wanted, &mut container) {
             Ok(sandbox) => Ok((container, sandbox)),
             Err(failure) => {
@@ -106,6 +108,7 @@ impl Making<'_> {
         if let Some(place) = &container.record.cgroup {
             place.make(resources.as_ref())?;
         }
+        pass("create-cgroup");
         let streams = match (&self.args.console_socket, wanted.process.console) {
             (Some(socket), Some(size)) => console::open(socket, size)?,
             (_, console) => Streams::of_caller(console.is_some())?,
@@ -114,6 +117,7 @@ impl Making<'_> {
         let directory = container.directory()?;
         let listener = Listener::bind(directory.as_fd(), Record::socket());
         let listener = listener.map_err(|e| Failure::host("making the control socket", e))?;
+        pass("create-socket");
         let mut fds = vec![(Role::Listener, listener.into_fd())];
         let count = u32::try_from(preserved.len()).unwrap_or(0);
         fds.extend(preserved.into_iter().map(|fd| (Role::Preserved, fd)));
@@ -126,12 +130,16 @@ impl Making<'_> {
         let log = self.sandbox_log()?;
         let attached = self.life == Life::Attached;
         let gofer = self.gofer(&mut prepared, container, &log)?;
+        pass("create-gofer");
         let mut started = |pid| started(container, pid, resources.as_ref(), attached);
         let around = Around { log: &log, signals: None, network: network.as_ref(), started: &mut started };
         let sandbox = launch::launch(prepared, around)?;
+        pass("create-launched");
         wait_until_ready(&sandbox)?;
+        pass("create-ready");
         container.record.phase = if attached { Phase::Running } else { Phase::Created };
         container.save()?;
+        pass("create-saved");
         // It ends when the sandbox has closed its socket.
         if let Some(gofer) = gofer {
             gofer.leave();
@@ -168,11 +176,14 @@ fn started(
     resources: Option<&oci_spec::runtime::LinuxResources>,
     attached: bool,
 ) -> Result<()> {
+    pass("create-forked");
     container.record.set_process(pid);
     container.save()?;
+    pass("create-recorded");
     if let Some(place) = &container.record.cgroup {
         place.add(pid, resources)?;
     }
+    pass("create-placed");
     let adjust = container.record.spec.process().as_ref().and_then(|p| p.oom_score_adj());
     if let Some(adjust) = adjust
         && let Err(e) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), adjust.to_string())

@@ -8,6 +8,7 @@ use super::Context;
 use crate::cli::oci::DeleteArgs;
 use crate::failure::{Failure, Result};
 use crate::hooks::{self, Kind};
+use crate::kill_points::pass;
 use crate::state::{Container, Record, Status};
 
 /// How long a killed sandbox may take to be gone: it has guest memory to give back.
@@ -48,6 +49,7 @@ pub fn by_force(cx: &Context, id: &str) -> Result<()> {
 fn remove(container: Container) -> Result<()> {
     let gone = destroy(&container.record);
     if gone {
+        pass("delete-emptied");
         hooks::run_all_the_same(Kind::Poststop, &container.record, Status::Stopped);
         container.forget();
         return Ok(());
@@ -70,6 +72,7 @@ pub fn destroy(record: &Record) -> bool {
         log::error!("process {} of container {} does not end", record.pid, record.id);
         return false;
     }
+    pass("delete-killed");
     match record.cgroup.as_ref().map_or(Ok(()), crate::cgroup::Place::remove) {
         Ok(()) => true,
         Err(failure) => {

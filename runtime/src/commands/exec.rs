@@ -59,7 +59,7 @@ pub fn exec(cx: &Context, args: &ExecArgs) -> Result<u8> {
     config.console = streams.console;
     let wanted = Wanted { process: config, streams, preserved };
     if args.detach {
-        let pid = hold::detached(connection, wanted)?;
+        let pid = hold::detached(connection, wanted, cx.log.as_fd())?;
         return write_pid(args.pid_file.as_deref(), pid).map(|()| 0);
     }
     let pid = i32::try_from(std::process::id()).unwrap_or(0);

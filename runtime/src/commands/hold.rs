@@ -1,7 +1,7 @@
 //! Beside a process that was executed in a container: signals and window sizes in, its status out. The process lives as
 //! long as its connection.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use hostsys::signals::SignalReader;
 use hostsys::{Fork, Namespaces, SeqPacket, process};
@@ -12,6 +12,7 @@ use super::exec::Wanted;
 use crate::control::client::{Connection, Heard, PATIENCE};
 use crate::control::protocol::{Answer, Request, Target};
 use crate::failure::{Failure, Result, Status};
+use crate::kill_points::pass;
 
 /// Signals that go on to the process: all that can be caught and are not about ourselves.
 const PASSED: [Signal; 13] = [
@@ -38,6 +39,7 @@ pub fn attached(connection: Connection, wanted: Wanted) -> Result<u8> {
     let signals = signals()?;
     let terminal = wanted.streams.raw_mode()?;
     let held = begin(connection, &wanted)?;
+    pass("exec-running");
     // Copies of ours would keep pipes open that the process has closed.
     drop(wanted);
     let status = held.stay(signals, terminal.as_ref().map(AsFd::as_fd));
@@ -50,7 +52,7 @@ pub fn attached(connection: Connection, wanted: Wanted) -> Result<u8> {
 ///
 /// # Errors
 /// It cannot be executed.
-pub fn detached(connection: Connection, wanted: Wanted) -> Result<i32> {
+pub fn detached(connection: Connection, wanted: Wanted, log: BorrowedFd<'_>) -> Result<i32> {
     let doing = |e| Failure::host("leaving a process behind", e);
     let (ours, theirs) = SeqPacket::pair().map_err(doing)?;
     // This process has one thread, and the new one goes on from here: no path, no argument is handed over.
@@ -70,13 +72,13 @@ pub fn detached(connection: Connection, wanted: Wanted) -> Result<i32> {
         }
         Fork::Child => {
             drop(ours);
-            process::exit_now(holder(connection, wanted, theirs).into())
+            process::exit_now(holder(connection, wanted, theirs, log).into())
         }
     }
 }
 
 /// The process left behind. Its status is the process's.
-fn holder(connection: Connection, wanted: Wanted, word: SeqPacket) -> u8 {
+fn holder(connection: Connection, wanted: Wanted, word: SeqPacket, log: BorrowedFd<'_>) -> u8 {
     let begun = prepare(&wanted).and_then(|signals| Ok((signals, begin(connection, &wanted)?)));
     let (signals, held) = match begun {
         Ok(begun) => begun,
@@ -88,7 +90,7 @@ fn holder(connection: Connection, wanted: Wanted, word: SeqPacket) -> u8 {
     };
     let terminal = wanted.streams.terminal().and_then(|fd| hostsys::fds::dup_above(fd.as_fd(), 3).ok());
     drop(wanted);
-    leave_streams();
+    leave_streams(log);
     let _ = word.send(&[0], &[]);
     drop(word);
     held.stay(signals, terminal.as_ref().map(OwnedFd::as_fd)).unwrap_or(Status::Runtime as u8)
@@ -103,10 +105,10 @@ fn prepare(wanted: &Wanted) -> Result<SignalReader> {
     signals()
 }
 
-/// The caller's streams are the process's now.
-fn leave_streams() {
+/// The caller's streams are the process's now; the log is one of them, unless it is a file.
+fn leave_streams(log: BorrowedFd<'_>) {
     if let Ok(null) = hostsys::fds::dev_null() {
-        for number in 0..3 {
+        for number in [0, 1, 2, log.as_raw_fd()] {
             let _ = hostsys::fds::place(null.as_fd(), number);
         }
     }

@@ -7,6 +7,7 @@ use crate::control::client::{Connection, PATIENCE};
 use crate::control::protocol::Request;
 use crate::failure::{Failure, Result};
 use crate::hooks::{self, Kind};
+use crate::kill_points::pass;
 use crate::state::{Phase, Status};
 
 /// `nanovisor start`.
@@ -27,11 +28,13 @@ pub fn start(cx: &Context, id: &str) -> Result<()> {
     // Written first: whoever sees the program run must not be told that it waits.
     container.record.phase = Phase::Running;
     container.save()?;
+    pass("start-saved");
     if let Err(failure) = connection.call(Request::Start, &[], PATIENCE) {
         container.record.phase = Phase::Created;
         container.save()?;
         return Err(failure);
     }
+    pass("start-started");
     hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
     Ok(())
 }

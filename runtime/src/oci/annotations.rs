@@ -17,8 +17,11 @@ pub const KNOWN: [(&str, &str); 6] = [
         "dev.nanovisor.memory",
         "most bytes of the sandbox, with K, M or G; default: linux.resources.memory.limit, or half of the host",
     ),
-    ("dev.nanovisor.rofs", "auto: a read-only directory root is imaged into the cache"),
-    ("dev.nanovisor.overlay", "memory: what the guest writes to its root stays in its memory"),
+    ("dev.nanovisor.rofs", "auto: a read-only directory root is imaged into the cache, once for all who use it"),
+    (
+        "dev.nanovisor.overlay",
+        "memory: what the guest writes to a directory root stays in its memory, and the directory is imaged into the cache",
+    ),
     ("dev.nanovisor.debug", "true: a verbose log"),
 ];
 
@@ -33,6 +36,18 @@ pub struct Wishes {
     pub memory: Option<u64>,
     /// A verbose log.
     pub debug: bool,
+    /// A read-only directory root is imaged.
+    rofs: bool,
+    /// What the guest writes to a directory root stays in its memory.
+    overlay: bool,
+}
+
+impl Wishes {
+    /// Whether a directory root is imaged into the cache, instead of being served as it is.
+    #[must_use]
+    pub fn images_root(&self, readonly: bool) -> bool {
+        self.overlay || (self.rofs && readonly)
+    }
 }
 
 /// Reads our annotations.
@@ -58,8 +73,8 @@ pub fn read(spec: &Spec) -> Result<Wishes> {
                 wishes.cpus = Some(cpus.ok_or_else(|| bad("a number from 1 to 256"))?);
             }
             "memory" => wishes.memory = Some(crate::cli::memory(value).map_err(|_| bad("a size of 16M or more"))?),
-            "rofs" if value == "auto" => {}
-            "overlay" if value == "memory" => {}
+            "rofs" if value == "auto" => wishes.rofs = true,
+            "overlay" if value == "memory" => wishes.overlay = true,
             "rofs" => return Err(bad("auto")),
             "overlay" => return Err(bad("memory")),
             "debug" => wishes.debug = value.parse().map_err(|_| bad("true or false"))?,

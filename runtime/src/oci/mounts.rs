@@ -118,6 +118,22 @@ pub fn plan(bundle: &Bundle) -> Result<Plan> {
 }
 
 impl Plan {
+    /// Has the gofer serve a directory root; answers its number.
+    ///
+    /// # Errors
+    /// Too many trees.
+    pub fn serve_root(&mut self) -> Result<u32> {
+        let index = u32::try_from(self.trees.len()).map_err(|_| refused("mounts", "too many"))?;
+        let Root::Directory(path) = &self.root else { return Err(refused("root.path", "not a directory")) };
+        let source = path.clone();
+        // Places to mount on are made where they are missing, even in a root that the guest cannot write: as runc.
+        let there =
+            |mount: &MountConfig| source.join(mount.destination.trim_start_matches('/')).symlink_metadata().is_ok();
+        let readonly = self.readonly && self.mounts.iter().all(there);
+        self.trees.push(Volume { source, target: "/".into(), readonly, exclusive: true });
+        Ok(index)
+    }
+
     fn mount(&mut self, field: &str, mount: &Mount, bundle: &Path) -> Result<MountConfig> {
         let destination = text(&format!("{field}.destination"), mount.destination())?;
         if destination.is_empty() {

@@ -12,6 +12,7 @@ use nix::fcntl::Flock;
 use super::lock;
 use super::record::Record;
 use crate::failure::{Failure, Result, Status};
+use crate::kill_points::pass;
 
 /// The socket's name in a container's directory.
 pub const CONTROL_SOCKET: &str = "control.sock";
@@ -228,6 +229,7 @@ impl Container {
         for name in [STATE, CONTROL_SOCKET] {
             let _ = fs::remove_file(self.dir.join(name));
         }
+        pass("delete-record");
         if let Err(e) = fs::remove_dir_all(&self.dir) {
             log::warn!("{}: {e}", self.dir.display());
         }
