@@ -3,6 +3,7 @@
 mod common;
 #[path = "common/oci.rs"]
 mod oci;
+#[allow(dead_code, reason = "the test needs the names alone")]
 #[path = "../src/kill_points.rs"]
 mod points;
 
