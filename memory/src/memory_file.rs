@@ -88,6 +88,8 @@ pub struct MemoryFile {
     backing: Backing,
     space: Mutex<Space>,
     used: AtomicU64,
+    /// Bytes ever taken into use: how much anybody can have grown between two looks at this.
+    taken: AtomicU64,
     limit: AtomicU64,
     /// Bytes charged for what lies outside of the frames and the heap: page tables, stub processes.
     overhead: AtomicU64,
@@ -119,6 +121,7 @@ impl MemoryFile {
             backing,
             space: Mutex::new(space),
             used: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
             overhead: AtomicU64::new(0),
             shared: AtomicU64::new(0),
@@ -148,6 +151,12 @@ impl MemoryFile {
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames ever taken into use, given back or not.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Most bytes of frames that may be in use.
@@ -305,7 +314,9 @@ impl MemoryFile {
     fn charge(&self, bytes: u64) -> Result<(), Errno> {
         let limit = self.limit().saturating_sub(self.kernel_bytes());
         let add = |used: u64| used.checked_add(bytes).filter(|&u| u <= limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map(|_| ()).map_err(|_| Errno::ENOMEM)
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| Errno::ENOMEM)?;
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Adds a holder to every used page of `range`.

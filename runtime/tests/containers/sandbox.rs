@@ -104,6 +104,8 @@ pub fn script(text: &str) -> (ProcessSpec, File) {
 /// A program as a process whose output is read from the other end.
 pub fn process(args: &[&str]) -> (ProcessSpec, File) {
     let (read, write) = nix::unistd::pipe().unwrap();
+    // Small, so that a program which nobody listens to is soon stuck.
+    nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let null = File::open("/dev/null").unwrap().into();
     let stdio = Stdio::Host([null, write.try_clone().unwrap(), write]);
     let args = args.iter().map(|a| a.as_bytes().to_vec()).collect();

@@ -54,7 +54,7 @@ fn a_pod_shares_what_it_asks_for() {
         let Ok(Answer::Processes(list)) = sandbox.ask(Control::Processes { id: "b".to_owned() }) else { panic!() };
         assert!(list.iter().all(|p| p.pid >= pid), "{list:?}");
         // Its end is its own; its namespace lives on.
-        let (text, _) = sandbox.run("b", "(sleep 1000 & echo $!)");
+        let (text, _) = sandbox.run("b", "(sleep 1000 >/dev/null 2>&1 & echo $!)");
         let left: i32 = text.trim().parse().unwrap();
         sandbox.kill("b", Target::Init, libc::SIGKILL).unwrap();
         assert_eq!(sandbox.exited("b", pid), libc::SIGKILL);

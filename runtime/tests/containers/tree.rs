@@ -40,7 +40,7 @@ fn mounts_are_made_in_their_order_and_inside_the_root() {
             // Through a symlink of the image's.
             spec.mounts.push(mount("/link/sub", bind, nothing, ""));
         });
-        assert_eq!(shown, "x\nnone 64 4 60\n750 5:6\ntouch: /mnt/ro/x: Read-only file system\n5\n");
+        assert_eq!(shown, "x\nnone 64 4 60\n750 5:6\ntouch: /mnt/ro/x: Read-only file system\n6\n");
     });
 }
 

@@ -56,6 +56,9 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let kernel = Kernel::new(config.platform, config.memory, config.options)?;
     let requests = config.control.map(|source| Requests::attach(&kernel, source)).transpose()?;
     if let Err((errno, sentence)) = kernel.create(config.container, config.start, config.token) {
+        if let Some(token) = config.token {
+            kernel.outside.reply(token, Err((errno, sentence.clone())));
+        }
         return Ok(ExitStatus::NotStarted(errno, sentence));
     }
     (config.seal)()?;

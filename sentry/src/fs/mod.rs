@@ -1,6 +1,7 @@
 //! File systems and the kernel's own kinds of file.
 
 pub mod anon;
+pub mod cgroup;
 pub mod dev;
 pub mod epoll;
 pub mod eventfd;

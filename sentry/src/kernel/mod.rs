@@ -92,8 +92,6 @@ pub struct Kernel {
     pub unix: crate::net::unix::address::UnixNames,
     /// Terminals that are relayed to the outside, until all that was written to them is out.
     pub consoles: Mutex<Vec<Arc<Console>>>,
-    /// Pseudo-terminals.
-    pub ptys: crate::fs::tty::Ptys,
     /// Futex waiters.
     pub futexes: futex::Futexes,
     /// Controlling terminals.
@@ -160,7 +158,6 @@ impl Kernel {
                 fifos: crate::fs::pipe::fifo::Fifos::default(),
                 unix: crate::net::unix::address::UnixNames::default(),
                 consoles: Mutex::new(Level::Leaf, Vec::new()),
-                ptys: crate::fs::tty::Ptys::default(),
                 futexes: futex::Futexes::default(),
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),

@@ -7,7 +7,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::boot::request::Event;
 use crate::kernel::Kernel;
+use crate::kernel::container::{self, Container};
 use crate::kernel::exit;
 use crate::kernel::task::{CurrentTask, flags};
 use crate::kernel::thread_group::ThreadGroup;
@@ -25,6 +27,9 @@ const PATIENCE: i64 = 2_000_000_000;
 const PER_TASK: u64 = 8 << 10;
 const PER_FD: u64 = 4 << 10;
 const PER_MAP: u64 = 384;
+
+/// A container that nears its limit is looked at when the sandbox has taken so many bytes more.
+const LOOK_AFTER: u64 = 256 << 10;
 
 /// Of log lines: nanoseconds, and how many in them.
 const LOG_INTERVAL: i64 = 5_000_000_000;
@@ -110,9 +115,9 @@ fn is_init(group: &ThreadGroup) -> bool {
 }
 
 /// Who could be killed, and whether anybody is on the way out already with memory still to give.
-fn candidates(kernel: &Kernel) -> (Vec<Candidate>, bool) {
+fn candidates(kernel: &Kernel, groups: Vec<Arc<ThreadGroup>>) -> (Vec<Candidate>, bool) {
     let (mut all, mut going) = (Vec::new(), false);
-    for group in kernel.groups() {
+    for group in groups {
         let Some(mm) = group.tasks().iter().find_map(|t| t.mm()) else { continue };
         if group.state.lock().exiting.is_some() {
             going = true;
@@ -131,37 +136,47 @@ impl Kernel {
     /// Memory is short: kills a process, unless one that was killed for this has not gone yet. Answers whether a
     /// process is on its way.
     pub fn kill_for_memory(&self) -> bool {
-        if self.oom.looking.swap(true, Ordering::SeqCst) {
+        self.kill_for(&self.oom, None)
+    }
+
+    /// The same where one container is over its limit: somebody in it must go.
+    fn kill_in(&self, container: &Arc<Container>) -> bool {
+        self.kill_for(&container.oom, Some(container))
+    }
+
+    fn kill_for(&self, oom: &Oom, of: Option<&Arc<Container>>) -> bool {
+        if oom.looking.swap(true, Ordering::SeqCst) {
             return true;
         }
-        let found = self.find_and_kill();
-        self.oom.looking.store(false, Ordering::SeqCst);
+        let found = self.find_and_kill(oom, of);
+        oom.looking.store(false, Ordering::SeqCst);
         found
     }
 
-    fn find_and_kill(&self) -> bool {
+    fn find_and_kill(&self, oom: &Oom, of: Option<&Arc<Container>>) -> bool {
         let now = self.clock.monotonic();
-        let last = self.oom.last.lock().as_ref().map(|v| (v.group.clone(), v.mm.clone(), v.since));
+        let last = oom.last.lock().as_ref().map(|v| (v.group.clone(), v.mm.clone(), v.since));
         if let Some((group, mm, since)) = last {
             let going = group.upgrade().is_some_and(|g| !g.is_zombie()) || mm.strong_count() > 0;
             if going && now - since < PATIENCE {
                 return true;
             }
         }
-        if !self.memory.is_tight() {
+        if of.is_none() && !self.memory.is_tight() {
             // Somebody gave memory back since it was missed.
             return true;
         }
         // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
         let order = |c: &Candidate| (c.points >> 4, !is_init(&c.group), c.bytes, c.group.tgid);
-        let (all, going) = candidates(self);
+        let groups = of.map_or_else(|| self.groups(), |container| container.groups());
+        let (all, going) = candidates(self, groups);
         let Some(worst) = all.into_iter().max_by_key(order) else { return going };
         if going && is_init(&worst.group) {
             // Thousands that were killed at once take longer than our patience: they go before the sandbox does.
             return true;
         }
         let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
-        *self.oom.last.lock() = Some(victim);
+        *oom.last.lock() = Some(victim);
         self.log_kill(&worst);
         // Who shares the memory keeps it: they all go (`__oom_kill_process`).
         for group in self.groups() {
@@ -169,6 +184,9 @@ impl Kernel {
                 exit::kill_group(&group, libc::SIGKILL);
             }
         }
+        let container = &worst.group.container;
+        container.usage.oom_kills.fetch_add(1, Ordering::Relaxed);
+        self.outside.event(Event::Oom { id: container.id.clone() });
         true
     }
 
@@ -210,5 +228,27 @@ pub fn check(cx: &mut CurrentTask<'_>) {
     let failed = cx.own.mm.as_ref().is_some_and(|mm| mm.take_oom());
     if (failed || cx.kernel().memory.is_tight()) && cx.task.flags.load(Ordering::SeqCst) & flags::EXIT == 0 {
         relieve(cx);
+    }
+    check_container(cx);
+}
+
+/// After a fault or a call: its container may have grown over its own limit, which is below the sandbox's. What it uses
+/// is summed up only now and then: since it cannot have grown by more than the whole sandbox has taken in the meantime.
+pub fn check_container(cx: &mut CurrentTask<'_>) {
+    let (kernel, container) = (&cx.task.kernel, cx.task.container());
+    let Some(limit) = container.usage.memory_limit().filter(|limit| *limit < kernel.memory.limit()) else { return };
+    let taken = kernel.memory.taken();
+    if !container.usage.is_look_due(taken) {
+        return;
+    }
+    let (anon, file, tables) = container::stats::mapped(container);
+    let used = anon.saturating_add(file).saturating_add(tables);
+    container.usage.note_memory(used);
+    let slack = (limit.saturating_sub(used) / 2).max((limit / 64).max(LOOK_AFTER));
+    container.usage.look_again_at(taken.saturating_add(slack));
+    if used > limit {
+        container.usage.failures.fetch_add(1, Ordering::Relaxed);
+        kernel.kill_in(container);
+        cx.own.starved = true;
     }
 }

@@ -124,7 +124,8 @@ impl Worker {
         };
         let (outcome, stop) = outcome;
         let spent = self.kernel.clock.monotonic().saturating_sub(started);
-        task.on_cpu_since.store(0, Ordering::Relaxed);
+        task.on_cpu_since.store(0, Ordering::SeqCst);
+        let frozen = task.container().is_frozen().then(|| task.container().clone());
         task.cpu_time.fetch_add(spent.max(0).cast_unsigned(), Ordering::Relaxed);
         if let Some(stop) = stop {
             ptrace::stop::announce(&task, stop);
@@ -142,6 +143,9 @@ impl Worker {
                 self.kernel.sched.enqueue_yielded(self.index, task);
             }
             Outcome::Dead => task.run.die(),
+        }
+        if let Some(container) = frozen {
+            self.kernel.task_stood_still(&container);
         }
     }
 }
@@ -232,6 +236,7 @@ fn serve_exit(cx: &mut CurrentTask<'_>, exit: Exit) {
             match served {
                 Ok(()) => {
                     cx.task.counts.faults.fetch_add(1, Ordering::Relaxed);
+                    oom::check_container(cx);
                 }
                 Err(bad) if bad == crate::mm::FaultSignal::out_of_memory() => oom::relieve(cx),
                 Err(bad) => signal::force_fault(cx, addr, access, bad),

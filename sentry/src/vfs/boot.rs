@@ -13,6 +13,9 @@ use crate::vfs::path::PathRef;
 use crate::vfs::walk::{Resolve, Walk};
 use crate::vfs::{IoSource, OpenFlags, Vfs, change, open};
 
+/// Most symlinks that lead nowhere on the way to a place.
+const MAX_LINKS: u32 = 8;
+
 /// The directory `path`, made with all above it where it is missing.
 ///
 /// # Errors
@@ -29,14 +32,36 @@ pub fn ensure_dirs(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
 }
 
 fn ensure_dir(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
-    let find = || Walk::new(caller, caller.root.clone(), Resolve::empty()).path(path, true);
-    let place = match find() {
-        Err(Errno::ENOENT) => {
-            return change::make(caller, caller.root.clone(), path, FileType::Directory, 0o755, |_| Ok(()));
-        }
-        found => found?,
-    };
+    let place = ensure(caller, path.to_vec(), FileType::Directory)?;
     if place.inode().attr().kind == FileType::Directory { Ok(place) } else { Err(Errno::ENOTDIR) }
+}
+
+/// What `path` leads to; where that is nothing, a new directory or file. A symlink that leads nowhere gets its target,
+/// inside the root.
+fn ensure(caller: &Caller<'_>, mut path: Vec<u8>, kind: FileType) -> Result<PathRef, Errno> {
+    let mode = if kind == FileType::Directory { 0o755 } else { 0o644 };
+    for _ in 0..MAX_LINKS {
+        let find = |follow| Walk::new(caller, caller.root.clone(), Resolve::empty()).path(&path, follow);
+        match find(true) {
+            Err(Errno::ENOENT) => {}
+            found => return found,
+        }
+        match change::make(caller, caller.root.clone(), &path, kind, mode, |_| Ok(())) {
+            Err(Errno::EEXIST) => {}
+            made => return made,
+        }
+        let target = find(false)?.inode().readlink(caller)?;
+        if target.first() != Some(&b'/') {
+            path.truncate(path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1));
+            path.extend(target);
+        } else {
+            path = target;
+        }
+        if let Some(slash) = path.iter().rposition(|b| *b == b'/').filter(|at| *at > 0) {
+            ensure_dirs(caller, path.get(..slash).unwrap_or_default())?;
+        }
+    }
+    Err(Errno::ELOOP)
 }
 
 /// Makes the directories above `path`.
@@ -53,12 +78,7 @@ fn ensure_parents(caller: &Caller<'_>, path: &[u8]) -> Result<(), Errno> {
 /// `EISDIR` where a directory is there; as `open(2)`.
 pub fn ensure_file(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
     ensure_parents(caller, path)?;
-    let place = match Walk::new(caller, caller.root.clone(), Resolve::empty()).path(path, true) {
-        Err(Errno::ENOENT) => {
-            return change::make(caller, caller.root.clone(), path, FileType::Regular, 0o644, |_| Ok(()));
-        }
-        found => found?,
-    };
+    let place = ensure(caller, path.to_vec(), FileType::Regular)?;
     if place.inode().attr().kind == FileType::Directory { Err(Errno::EISDIR) } else { Ok(place) }
 }
 

@@ -217,6 +217,16 @@ impl Dentry {
         self.release();
     }
 
+    /// The cache no longer keeps what lies below: the file system is not mounted any more.
+    pub fn release_below(&self) {
+        let children = |of: &Dentry| of.children.lock().map.values().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        let mut next = children(self);
+        while let Some(dentry) = next.pop() {
+            next.extend(children(&dentry));
+            dentry.release();
+        }
+    }
+
     /// The cache no longer keeps it.
     fn release(&self) {
         let kept = self.kept.lock().take();

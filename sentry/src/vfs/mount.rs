@@ -72,6 +72,7 @@ impl SuperBlock {
 
 impl Drop for SuperBlock {
     fn drop(&mut self) {
+        self.root.release_below();
         if let Some(f) = &self.on_drop {
             f();
         }

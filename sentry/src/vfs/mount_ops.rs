@@ -5,9 +5,9 @@ use std::sync::Arc;
 use abi::Errno;
 
 use crate::fs::tmpfs::{Limits, TmpFs};
-use crate::fs::{dev, proc, sys, tty};
+use crate::fs::{cgroup, dev, proc, sys, tty};
 use crate::kernel::Kernel;
-use crate::kernel::container::Namespaces;
+use crate::kernel::container::Container;
 use crate::vfs::caller::Caller;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::fs_context::FsState;
@@ -118,7 +118,7 @@ fn tmpfs(kernel: &Kernel, caller: &Caller<'_>, source: &[u8], options: &str) -> 
 pub fn super_block(
     kernel: &Arc<Kernel>,
     caller: &Caller<'_>,
-    ns: &Namespaces,
+    container: &Arc<Container>,
     (fstype, source, options): (&[u8], &[u8], &[u8]),
 ) -> Result<(SuperBlock, bool), Errno> {
     let options = std::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
@@ -128,9 +128,10 @@ pub fn super_block(
     let sb = match fstype {
         b"tmpfs" | b"ramfs" => tmpfs(kernel, caller, source, if fstype == b"ramfs" { "" } else { options })?,
         b"devtmpfs" => return Ok((plain("devtmpfs", 0o755), true)),
-        b"proc" => proc::mount(kernel, ns),
+        b"proc" => proc::mount(kernel, &container.ns),
         b"sysfs" => sys::mount(kernel),
-        b"devpts" => tty::devpts::mount(kernel),
+        b"devpts" => tty::devpts::mount(kernel, &container.ptys),
+        b"cgroup2" => cgroup::mount(kernel, container),
         b"mqueue" => plain("mqueue", 0o1777),
         _ => return Err(Errno::ENODEV),
     };
@@ -148,8 +149,8 @@ pub fn mount_new(
     place: PathRef,
     flags: MountFlags,
 ) -> Result<(), Errno> {
-    let ns = caller.task.ok_or(Errno::EINVAL)?.ns();
-    let (sb, populate) = super_block(kernel, caller, ns, what)?;
+    let container = caller.task.ok_or(Errno::EINVAL)?.container();
+    let (sb, populate) = super_block(kernel, caller, container, what)?;
     let sb = Arc::new(sb);
     let mount = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), flags);
     if populate {

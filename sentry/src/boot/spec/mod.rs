@@ -40,6 +40,9 @@ pub struct ContainerSpec {
     pub shares: Shares,
     /// Its first process.
     pub process: ProcessSpec,
+    /// Signals from outside that the first process has no handler for are lost on it, SIGKILL and SIGSTOP apart, as they
+    /// are on the first process of a pid namespace (pid_namespaces(7)).
+    pub shielded: bool,
     /// How much it may use.
     pub limits: ResourceLimits,
 }
@@ -170,6 +173,7 @@ impl ContainerSpec {
             devices: Vec::new(),
             shares: Shares::default(),
             process,
+            shielded: true,
             limits: ResourceLimits::default(),
         }
     }

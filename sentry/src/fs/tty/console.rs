@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::fs::tty::{SlaveFile, Tty, job};
+use crate::fs::tty::{Ptys, SlaveFile, Tty, job};
 use crate::kernel::Kernel;
 use crate::kernel::reactor::HostWatch;
 use crate::kernel::task::Task;
@@ -54,13 +54,18 @@ impl WaitTarget for Waker {
 }
 
 impl Console {
-    /// Makes the console's pty, `/dev/pts/0` where it is the first, and begins to relay. The kernel keeps it until it
+    /// Makes the console's pty among `ptys`, `/dev/pts/0` where it is the first, and begins to relay. The kernel keeps it until it
     /// has retired.
     ///
     /// # Errors
     /// What watching the host descriptor says.
-    pub fn start(kernel: &Arc<Kernel>, host: OwnedFd, size: (u16, u16)) -> std::io::Result<Arc<Self>> {
-        let tty = kernel.ptys.allocate(kernel).map_err(|e| std::io::Error::from_raw_os_error(e.raw()))?;
+    pub fn start(
+        kernel: &Arc<Kernel>,
+        ptys: &Arc<Ptys>,
+        host: OwnedFd,
+        size: (u16, u16),
+    ) -> std::io::Result<Arc<Self>> {
+        let tty = ptys.allocate(kernel).map_err(|e| std::io::Error::from_raw_os_error(e.raw()))?;
         {
             let mut state = tty.state.lock();
             state.locked = false;
@@ -98,18 +103,18 @@ impl Console {
         self.run();
     }
 
-    /// The kernel forgets a console that nobody needs any more.
+    /// The kernel forgets a console that nobody needs any more; its terminal hangs up.
     fn leave(&self) {
         let done = self.retired.load(Ordering::SeqCst) && self.tty.state.lock().output.front().is_empty();
         let Some(kernel) = self.tty.kernel.upgrade().filter(|_| done) else { return };
-        let gone: Vec<_> = {
+        let gone = {
             let mut consoles = kernel.consoles.lock();
-            let (gone, kept) =
-                std::mem::take(&mut *consoles).into_iter().partition(|c| std::ptr::eq(&raw const **c, self));
-            *consoles = kept;
-            gone
+            let at = consoles.iter().position(|console| std::ptr::eq(Arc::as_ptr(console), self));
+            at.map(|at| consoles.swap_remove(at))
         };
-        drop(gone);
+        if let Some(console) = gone {
+            console.tty.master_closed();
+        }
     }
 
     /// The slave, open for the first program's streams.

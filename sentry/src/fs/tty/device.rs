@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::fs::dev::Device;
-use crate::fs::tty::{MasterFile, PTS_MAJOR, SlaveFile, Tty, job};
+use crate::fs::tty::{MasterFile, PTS_MAJOR, Ptys, SlaveFile, Tty, job};
 use crate::kernel::Kernel;
 use crate::vfs::{Caller, FileOps, OpenFlags};
 
@@ -35,6 +35,11 @@ pub fn open_slave(caller: &Caller<'_>, tty: &Arc<Tty>, flags: OpenFlags) -> Resu
     Ok(Arc::new(file))
 }
 
+/// The ptys that the caller can see.
+fn ptys<'a>(caller: &Caller<'a>) -> Result<&'a Arc<Ptys>, Errno> {
+    caller.task.map(|task| &task.container().ptys).ok_or(Errno::ENXIO)
+}
+
 impl Device for TtyDevice {
     fn open(&self, caller: &Caller<'_>, rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
         let kernel = self.0.upgrade().ok_or(Errno::ENXIO)?;
@@ -48,9 +53,9 @@ impl Device for TtyDevice {
                 let tty = caller.task.and_then(|task| task.container().terminal()).ok_or(Errno::ENXIO)?;
                 open_slave(caller, &tty, flags | OpenFlags::NOCTTY)
             }
-            (TTYAUX_MAJOR, 2) => Ok(Arc::new(MasterFile::open(&kernel, caller.creds.fsuid())?)),
+            (TTYAUX_MAJOR, 2) => Ok(Arc::new(MasterFile::open(&kernel, ptys(caller)?, caller.creds.fsuid())?)),
             (PTS_MAJOR, index) => {
-                let tty = u32::try_from(index).ok().and_then(|i| kernel.ptys.get(i)).ok_or(Errno::EIO)?;
+                let tty = u32::try_from(index).ok().and_then(|i| ptys(caller).ok()?.get(i)).ok_or(Errno::EIO)?;
                 open_slave(caller, &tty, flags)
             }
             _ => Err(Errno::ENXIO),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::fs::pseudo::{Listing, PseudoDir, PseudoFs};
-use crate::fs::tty::Tty;
+use crate::fs::tty::{Ptys, Tty};
 use crate::kernel::Kernel;
 use crate::sync::{Level, Mutex};
 use crate::vfs::mount::SuperBlock;
@@ -19,20 +19,20 @@ const PTMX_INO: u64 = 2;
 /// What distributions mount it with: `gid=5,mode=620`.
 const TTY_GROUP: u32 = 5;
 
-/// The file system.
+/// The file system, which shows `ptys`.
 #[must_use]
-pub fn mount(kernel: &Arc<Kernel>) -> SuperBlock {
+pub fn mount(kernel: &Kernel, ptys: &Arc<Ptys>) -> SuperBlock {
     let fs = PseudoFs::new(kernel.vfs.new_dev(), MAGIC);
     let ptmx = Attr { rdev: nix::sys::stat::makedev(5, 2), ..fs.attr(fs.key(PTMX_INO), FileType::CharDevice, 0o666) };
     let ptmx = Arc::new(PtyNode { fs: fs.clone(), attr: Mutex::new(Level::Leaf, ptmx), tty: Weak::new() });
-    let listing = Terminals { fs: fs.clone(), kernel: Arc::downgrade(kernel), ptmx };
+    let listing = Terminals { fs: fs.clone(), ptys: Arc::downgrade(ptys), ptmx };
     let root = PseudoDir::new(&fs, 0o755, listing);
     SuperBlock::new("devpts", b"devpts", "gid=5,mode=620,ptmxmode=666".to_owned(), false, root)
 }
 
 struct Terminals {
     fs: Arc<PseudoFs>,
-    kernel: Weak<Kernel>,
+    ptys: Weak<Ptys>,
     ptmx: Arc<PtyNode>,
 }
 
@@ -64,13 +64,12 @@ impl Listing for Terminals {
         let text = std::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
         // Only the canonical spelling is a name: "0", not "00" or "+0".
         let index: u32 = text.parse().ok().filter(|i: &u32| i.to_string() == text).ok_or(Errno::ENOENT)?;
-        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
-        let tty = kernel.ptys.get(index).ok_or(Errno::ENOENT)?;
+        let tty = self.ptys.upgrade().ok_or(Errno::ENOENT)?.get(index).ok_or(Errno::ENOENT)?;
         Ok(self.node(caller, &tty))
     }
 
     fn entries(&self, _caller: &Caller<'_>) -> Vec<(Vec<u8>, u64, FileType)> {
-        let indices = self.kernel.upgrade().map(|k| k.ptys.indices()).unwrap_or_default();
+        let indices = self.ptys.upgrade().map(|ptys| ptys.indices()).unwrap_or_default();
         let ptys = indices.into_iter();
         let entry = |i: u32| (i.to_string().into_bytes(), u64::from(i) + 3, FileType::CharDevice);
         std::iter::once((b"ptmx".to_vec(), PTMX_INO, FileType::CharDevice)).chain(ptys.map(entry)).collect()

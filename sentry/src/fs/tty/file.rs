@@ -6,7 +6,7 @@ use abi::{Errno, Timespec, UserAddr};
 
 use crate::fs::anon;
 use crate::fs::tty::transfer::{ReadOp, WriteOp};
-use crate::fs::tty::{Tty, ioctl};
+use crate::fs::tty::{Ptys, Tty, ioctl};
 use crate::kernel::op::{Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
@@ -165,8 +165,8 @@ impl MasterFile {
     ///
     /// # Errors
     /// `ENOSPC` where there are too many.
-    pub fn open(kernel: &Arc<crate::kernel::Kernel>, owner: u32) -> Result<Self, Errno> {
-        let tty = kernel.ptys.allocate(kernel)?;
+    pub fn open(kernel: &Arc<crate::kernel::Kernel>, ptys: &Arc<Ptys>, owner: u32) -> Result<Self, Errno> {
+        let tty = ptys.allocate(kernel)?;
         // Just made: nobody else can have set it.
         let _ = tty.owner.set(owner);
         Ok(MasterFile { tty })

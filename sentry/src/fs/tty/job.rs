@@ -65,8 +65,7 @@ pub fn release(cx: &CurrentTask<'_>, tty: &Arc<Tty>) -> Result<(), Errno> {
 /// The caller's controlling terminal.
 #[must_use]
 pub fn controlling(task: &Task) -> Option<Arc<Tty>> {
-    let index = session::controlling(task)?.as_any().downcast_ref::<Tty>()?.index;
-    task.kernel.ptys.get(index)
+    session::controlling(task)?.as_any().downcast_ref::<Tty>()?.me.upgrade()
 }
 
 /// Whether `tty` is the caller's controlling terminal.

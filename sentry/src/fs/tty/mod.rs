@@ -28,7 +28,7 @@ use crate::vfs::{Inode, IoSink, IoSource};
 
 pub use file::{MasterFile, SlaveFile};
 
-/// Most ptys of a kernel (`/proc/sys/kernel/pty/max`).
+/// Most ptys of a container (`/proc/sys/kernel/pty/max`).
 pub const PTY_LIMIT: u32 = 4096;
 /// Device number of `/dev/pts/0`'s major (UNIX98_PTY_SLAVE_MAJOR).
 pub const PTS_MAJOR: u64 = 136;
@@ -39,6 +39,8 @@ pub struct Tty {
     pub index: u32,
     me: Weak<Tty>,
     kernel: Weak<Kernel>,
+    /// Where it is found by its index.
+    home: Weak<Ptys>,
     state: Mutex<State>,
     /// Its inode in devpts, once looked up.
     node: OnceLock<Arc<dyn Inode>>,
@@ -50,7 +52,7 @@ pub struct Tty {
     master_queue: WaitQueue,
 }
 
-/// All ptys of a kernel, by index.
+/// All ptys of a container, by index.
 pub struct Ptys {
     open: Mutex<BTreeMap<u32, Arc<Tty>>>,
 }
@@ -66,10 +68,10 @@ impl Ptys {
     ///
     /// # Errors
     /// `ENOSPC` at the limit.
-    pub fn allocate(&self, kernel: &Arc<Kernel>) -> Result<Arc<Tty>, Errno> {
+    pub fn allocate(self: &Arc<Self>, kernel: &Arc<Kernel>) -> Result<Arc<Tty>, Errno> {
         let mut ptys = self.open.lock();
         let index = (0..PTY_LIMIT).find(|i| !ptys.contains_key(i)).ok_or(Errno::ENOSPC)?;
-        let tty = Tty::new(index, Arc::downgrade(kernel));
+        let tty = Tty::new(index, Arc::downgrade(kernel), Arc::downgrade(self));
         ptys.insert(index, tty.clone());
         Ok(tty)
     }
@@ -93,11 +95,12 @@ impl Ptys {
 }
 
 impl Tty {
-    fn new(index: u32, kernel: Weak<Kernel>) -> Arc<Self> {
+    fn new(index: u32, kernel: Weak<Kernel>, home: Weak<Ptys>) -> Arc<Self> {
         Arc::new_cyclic(|me| Tty {
             index,
             me: me.clone(),
             kernel,
+            home,
             state: Mutex::new(Level::File, State::new()),
             node: OnceLock::new(),
             owner: OnceLock::new(),
@@ -241,7 +244,9 @@ impl Tty {
         });
         if let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade()) {
             job::hung_up(&kernel, &me);
-            kernel.ptys.remove(self.index);
+        }
+        if let Some(home) = self.home.upgrade() {
+            home.remove(self.index);
         }
     }
 

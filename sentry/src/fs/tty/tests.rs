@@ -10,7 +10,7 @@ use crate::fs::tty::{SlaveFile, Tty};
 use crate::vfs::{IoSink, IoSource};
 
 fn pty() -> Arc<Tty> {
-    let tty = Tty::new(0, Weak::new());
+    let tty = Tty::new(0, Weak::new(), Weak::new());
     tty.state.lock().locked = false;
     tty
 }

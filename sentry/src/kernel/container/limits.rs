@@ -12,12 +12,15 @@ const NONE: u64 = u64::MAX;
 pub struct Usage {
     memory: AtomicU64,
     pids: AtomicU64,
+    cpu_millis: AtomicU64,
     /// Tasks that have an id, zombies included (`pids.current`).
     pub tasks: AtomicUsize,
     /// CPU time of processes that are gone, nanoseconds: in all, and in guest code.
     gone: [AtomicU64; 2],
     /// Most memory ever seen.
     peak: AtomicU64,
+    /// When memory is summed up next, in bytes that the sandbox has ever taken.
+    next_look: AtomicU64,
     /// Processes killed for memory.
     pub oom_kills: AtomicU64,
     /// How often the limit of memory was met.
@@ -31,9 +34,11 @@ impl Usage {
         Usage {
             memory: AtomicU64::new(limits.memory.unwrap_or(NONE)),
             pids: AtomicU64::new(limits.pids.unwrap_or(NONE)),
+            cpu_millis: AtomicU64::new(limits.cpu_millis.unwrap_or(NONE)),
             tasks: AtomicUsize::new(0),
             gone: [AtomicU64::new(0), AtomicU64::new(0)],
             peak: AtomicU64::new(0),
+            next_look: AtomicU64::new(0),
             oom_kills: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
@@ -41,11 +46,13 @@ impl Usage {
 
     /// New limits; `None` leaves one as it is.
     pub fn update(&self, limits: ResourceLimits) {
-        for (slot, limit) in [(&self.memory, limits.memory), (&self.pids, limits.pids)] {
+        let slots = [(&self.memory, limits.memory), (&self.pids, limits.pids), (&self.cpu_millis, limits.cpu_millis)];
+        for (slot, limit) in slots {
             if let Some(limit) = limit {
                 slot.store(limit, Ordering::Relaxed);
             }
         }
+        self.look_again_at(0);
     }
 
     /// Bytes of memory at most.
@@ -58,6 +65,12 @@ impl Usage {
     #[must_use]
     pub fn pids_limit(&self) -> Option<u64> {
         Some(self.pids.load(Ordering::Relaxed)).filter(|n| *n != NONE)
+    }
+
+    /// CPU time per second at most, thousandths of a CPU. Told, not enforced: that is the host's.
+    #[must_use]
+    pub fn cpu_limit(&self) -> Option<u64> {
+        Some(self.cpu_millis.load(Ordering::Relaxed)).filter(|n| *n != NONE)
     }
 
     /// Whether one more task would be too many.
@@ -76,6 +89,17 @@ impl Usage {
     #[must_use]
     pub fn gone(&self) -> (u64, u64) {
         (self.gone[0].load(Ordering::Relaxed), self.gone[1].load(Ordering::Relaxed))
+    }
+
+    /// Whether what it uses should be summed up, now that the sandbox has taken `taken` bytes in its life.
+    #[must_use]
+    pub fn is_look_due(&self, taken: u64) -> bool {
+        taken >= self.next_look.load(Ordering::Relaxed)
+    }
+
+    /// When to do that next.
+    pub fn look_again_at(&self, taken: u64) {
+        self.next_look.store(taken, Ordering::Relaxed);
     }
 
     /// Notes that `bytes` of memory are in use now; answers the most ever seen.

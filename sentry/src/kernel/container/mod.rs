@@ -1,6 +1,7 @@
 //! Containers: what holds processes together, from creation to destruction. See `README.md` here.
 
 pub mod end;
+mod freeze;
 mod identity;
 mod limits;
 mod namespaces;
@@ -8,7 +9,7 @@ mod outside;
 mod requests;
 mod spawn;
 pub mod start;
-mod stats;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -22,9 +23,10 @@ use abi::Errno;
 use crate::boot::request::Token;
 use crate::boot::{ContainerSpec, ExitStatus};
 use crate::fs::gofer::Connection;
-use crate::fs::tty::Tty;
 use crate::fs::tty::console::Console;
+use crate::fs::tty::{Ptys, Tty};
 use crate::kernel::Kernel;
+use crate::kernel::oom::Oom;
 use crate::kernel::task::Task;
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::wait::{Events, WaitQueue};
@@ -69,18 +71,26 @@ struct State {
     doomed: bool,
     /// Who waits for that.
     destroyers: Vec<Token>,
+    /// Who waits until none of its tasks runs.
+    pausers: Vec<Token>,
 }
 
 /// A container.
 pub struct Container {
     /// Its name.
     pub id: String,
+    /// Signals without a handler are lost on its first process.
+    shielded: bool,
     /// The sandbox ends after it.
     pub is_root: bool,
     /// What its processes see.
     pub ns: Namespaces,
+    /// Its pseudo-terminals.
+    pub ptys: Arc<Ptys>,
     /// What it may use and uses.
     pub usage: Usage,
+    /// Whom its own shortage of memory has killed.
+    pub oom: Oom,
     state: Mutex<State>,
     /// Its first process's id.
     init: AtomicI32,
@@ -171,12 +181,16 @@ impl Container {
             failure: None,
             doomed: false,
             destroyers: Vec::new(),
+            pausers: Vec::new(),
         };
         Arc::new(Container {
             id: spec.id.clone(),
             is_root,
+            shielded: spec.shielded,
             ns,
+            ptys: Arc::default(),
             usage: Usage::new(spec.limits),
+            oom: Oom::default(),
             state: Mutex::new(Level::Leaf, state),
             init: AtomicI32::new(0),
             gate: WaitQueue::new(),
@@ -223,12 +237,6 @@ impl Container {
         self.state.lock().terminal.clone()
     }
 
-    /// Whether its tasks are not to run.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.load(Ordering::SeqCst)
-    }
-
     /// Its tasks, zombies included.
     #[must_use]
     pub fn tasks(self: &Arc<Self>) -> Vec<Arc<Task>> {
@@ -243,12 +251,6 @@ impl Container {
         let mut all = self.ns.pids.groups();
         all.retain(|group| Arc::ptr_eq(&group.container, self));
         all
-    }
-
-    /// Stops all its tasks, those in guest code by a kick; or lets them run again. SIGKILL ends them all the same.
-    pub fn freeze(self: &Arc<Self>, frozen: bool) {
-        self.frozen.store(frozen, Ordering::SeqCst);
-        self.tasks().iter().for_each(|task| task.notify());
     }
 
     /// Whether the first process may run its program; the second is who waits for that.

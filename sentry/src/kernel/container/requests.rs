@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::kernel::container::start::Start;
 use crate::kernel::container::{Container, Namespaces, Phase};
 use crate::kernel::exit;
+use crate::kernel::signal::action::SIG_DFL;
 use crate::kernel::signal::{self, SigInfo};
 use crate::kernel::task::Tid;
 use crate::kernel::thread_group::ThreadGroup;
@@ -54,6 +55,10 @@ impl Kernel {
                 self.destroy(&self.container(&id)?, token);
                 return Ok(None);
             }
+            Control::Pause { id } => {
+                self.freeze(&self.container(&id)?, token);
+                return Ok(None);
+            }
             Control::Shutdown => {
                 self.containers.all().iter().for_each(|container| container.kill_all());
                 return Ok(None);
@@ -66,8 +71,7 @@ impl Kernel {
                 };
                 console.set_window_size(rows, cols);
             }
-            Control::Pause { id } => self.container(&id)?.freeze(true),
-            Control::Resume { id } => self.container(&id)?.freeze(false),
+            Control::Resume { id } => self.thaw(&self.container(&id)?),
             Control::Processes { id } => return Ok(Some(Answer::Processes(self.processes(&self.container(&id)?)))),
             Control::Stats { id } => return Ok(Some(Answer::Stats(Box::new(self.stats(&self.container(&id)?))))),
             Control::Update { id, limits } => self.update(&self.container(&id)?, limits)?,
@@ -145,7 +149,7 @@ impl Kernel {
         if targets.is_empty() {
             return refuse(Errno::ESRCH, format!("container {} has no such process", container.id));
         }
-        for group in targets.iter().filter(|_| signo != 0) {
+        for group in targets.iter().filter(|group| signo != 0 && !container.shields(group, signo)) {
             // A full queue of a real-time signal is the receiver's own doing.
             let _ = signal::send_to_group(group, SigInfo::user(signo, signal::info::code::SI_USER, 0, 0));
         }
@@ -162,6 +166,13 @@ impl Kernel {
 }
 
 impl Container {
+    /// Whether `signo` is lost on `group` (`sig_task_ignored`, SIGNAL_UNKILLABLE).
+    fn shields(&self, group: &ThreadGroup, signo: i32) -> bool {
+        let forced = signo == libc::SIGKILL || signo == libc::SIGSTOP;
+        let unhandled = group.signals.actions().get(signo).handler == SIG_DFL;
+        self.shielded && group.tgid == Tid(1) && unhandled && !forced
+    }
+
     /// SIGKILL for everybody.
     pub(super) fn kill_all(self: &Arc<Self>) {
         self.groups().iter().for_each(|group| exit::kill_group(group, libc::SIGKILL));

@@ -55,7 +55,7 @@ impl Kernel {
         let tree = container.state.lock().tree.clone();
         let tree = tree.ok_or_else(|| (Errno::ESRCH, format!("container {} is going", container.id)))?;
         let fs = FsContext::of(FsState { umask: spec.umask.unwrap_or(0o022) & 0o777, ..tree.clone() });
-        let (fds, console) = self.descriptors(&tree, spec.stdio, spec.preserved)?;
+        let (fds, console) = self.descriptors((container, &tree), spec.stdio, spec.preserved)?;
         let shared = TaskShared {
             mm: Some(Mm::new(self).map_err(failed("making an address space"))?),
             fds: Some(Arc::new(fds)),
@@ -94,7 +94,7 @@ impl Kernel {
     /// The first descriptors of a process, and its terminal.
     fn descriptors(
         self: &Arc<Self>,
-        tree: &FsState,
+        (container, tree): (&Arc<Container>, &FsState),
         stdio: Stdio,
         preserved: Vec<OwnedFd>,
     ) -> Result<(FdTable, Option<Arc<Console>>), Refusal> {
@@ -110,7 +110,8 @@ impl Kernel {
                 None
             }
             Stdio::Console { fd, size, stderr } => {
-                let console = Console::start(self, fd, size).map_err(host_failed("making the terminal"))?;
+                let console =
+                    Console::start(self, &container.ptys, fd, size).map_err(host_failed("making the terminal"))?;
                 // One open file behind all three, as login(1) and sshd leave it.
                 let terminal = console.open(&Caller::kernel(&self.vfs, tree.root.clone())).map_err(&failed)?;
                 install(terminal.clone())?;

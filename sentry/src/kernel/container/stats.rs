@@ -16,7 +16,8 @@ const MAX_COMMAND: usize = 4096;
 
 impl Kernel {
     /// What `container` uses.
-    pub(super) fn stats(&self, container: &Arc<Container>) -> Stats {
+    #[must_use]
+    pub fn stats(&self, container: &Arc<Container>) -> Stats {
         let (mut total, mut user) = container.usage.gone();
         for task in container.groups().iter().flat_map(|group| group.tasks()) {
             let (all, own) = task.cpu_times();

@@ -10,7 +10,7 @@ use crate::fs::gofer::Connection;
 use crate::fs::rofs::RofsFs;
 use crate::fs::tmpfs::TmpFs;
 use crate::kernel::Kernel;
-use crate::kernel::container::{Container, Namespaces};
+use crate::kernel::container::Container;
 use crate::vfs::boot::{ensure_dirs, ensure_file, write_file};
 use crate::vfs::fs_context::FsState;
 use crate::vfs::mount::{Mount, MountFlags, SuperBlock};
@@ -57,8 +57,7 @@ impl Kernel {
         }
         for mount in spec.mounts {
             let destination = mount.destination.clone();
-            add_mount((self, gofer.as_ref()), &caller, &container.ns, mount)
-                .map_err(failed("mounting", &destination))?;
+            add_mount((self, gofer.as_ref()), &caller, container, mount).map_err(failed("mounting", &destination))?;
         }
         for device in &spec.devices {
             add_device(&caller, device).map_err(failed("making the device", &device.path))?;
@@ -118,7 +117,7 @@ fn find(caller: &Caller<'_>, path: &[u8]) -> Result<PathRef, Errno> {
 fn add_mount(
     (kernel, gofer): (&Arc<Kernel>, Option<&Connection>),
     caller: &Caller<'_>,
-    ns: &Namespaces,
+    container: &Arc<Container>,
     spec: MountSpec,
 ) -> Result<(), Errno> {
     if let MountKind::Bind { source, recursive } = &spec.kind {
@@ -128,7 +127,7 @@ fn add_mount(
         top.set_flags(top.flags() | spec.flags);
         return Ok(());
     }
-    let (sb, device_files) = super_block((kernel, gofer), caller, ns, &spec)?;
+    let (sb, device_files) = super_block((kernel, gofer), caller, container, &spec)?;
     let sb = Arc::new(sb);
     let mount = caller.vfs.mounts.detached(sb.clone(), sb.root.clone(), spec.flags);
     if device_files {
@@ -142,7 +141,7 @@ fn add_mount(
 fn super_block(
     (kernel, gofer): (&Arc<Kernel>, Option<&Connection>),
     caller: &Caller<'_>,
-    ns: &Namespaces,
+    container: &Arc<Container>,
     spec: &MountSpec,
 ) -> Result<(SuperBlock, bool), Errno> {
     let fstype: &[u8] = match &spec.kind {
@@ -163,7 +162,7 @@ fn super_block(
         MountKind::Bind { .. } => return Err(Errno::EINVAL),
     };
     let what = (fstype, spec.source.as_slice(), spec.data.as_bytes());
-    Ok((mount_ops::super_block(kernel, caller, ns, what)?.0, matches!(spec.kind, MountKind::Dev)))
+    Ok((mount_ops::super_block(kernel, caller, container, what)?.0, matches!(spec.kind, MountKind::Dev)))
 }
 
 /// The place of a mount, made where it is missing: a directory or an empty file, as what will cover it is.
