@@ -12,6 +12,7 @@ use platform::ArchState;
 
 use crate::kernel::creds::{Capabilities, Creds};
 use crate::kernel::exit;
+use crate::kernel::file_caps::{self, FileCaps};
 use crate::kernel::limits::{Limit, resource};
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::ptrace;
@@ -31,14 +32,17 @@ const SECBIT_KEEP_CAPS: u32 = 1 << 4;
 pub const COMM_LEN: usize = 15;
 
 /// The credentials of `file`'s program run by `old`, and whether it is AT_SECURE (`cap_bprm_creds_from_file`).
-#[must_use]
-pub fn exec_creds(old: &Creds, file: &FileDescription) -> (Creds, bool) {
+///
+/// # Errors
+/// `EPERM` where the file's capabilities are to be in force at once and some of them cannot be had.
+pub fn exec_creds(old: &Creds, file: &FileDescription) -> Result<(Creds, bool), Errno> {
     const S_ISUID: u32 = 0o4000;
     const S_ISGID: u32 = 0o2000;
     const S_IXGRP: u32 = 0o010;
     let mut new = old.clone();
+    let may_suid = file_caps::may_suid(file);
     let attr = file.inode.as_ref().map(|i| i.attr());
-    if let Some(attr) = attr.filter(|_| !old.no_new_privs) {
+    if let Some(attr) = attr.filter(|_| may_suid && !old.no_new_privs) {
         if attr.perm & S_ISUID != 0 {
             new.uid[1] = attr.uid;
         }
@@ -49,28 +53,37 @@ pub fn exec_creds(old: &Creds, file: &FileDescription) -> (Creds, bool) {
     (new.uid[2], new.uid[3]) = (new.uid[1], new.uid[1]);
     (new.gid[2], new.gid[3]) = (new.gid[1], new.gid[1]);
     let changed = new.euid() != old.euid() || new.egid() != old.egid();
-    new.caps = exec_caps(old, &new, changed);
+    let caps = if may_suid { file_caps::of(file) } else { None };
+    new.caps = exec_caps(old, &new, changed, caps)?;
     new.keep_caps = false;
     new.securebits &= !SECBIT_KEEP_CAPS;
     let gained = new.caps.permitted & !new.caps.ambient != 0 && new.uid[0] != 0;
-    let secure = new.uid[0] != new.euid() || new.gid[0] != new.egid() || gained && new.euid() == 0;
-    (new, secure)
+    let raised = new.uid[0] != 0 && caps.is_some_and(|caps| caps.effective);
+    let secure = new.uid[0] != new.euid() || new.gid[0] != new.egid() || gained || raised;
+    Ok((new, secure))
 }
 
-/// capabilities(7), "Transformation of capabilities during execve", for files without capabilities of their own.
-fn exec_caps(old: &Creds, new: &Creds, changed: bool) -> Capabilities {
+/// capabilities(7), "Transformation of capabilities during execve".
+fn exec_caps(old: &Creds, new: &Creds, changed: bool, file: Option<FileCaps>) -> Result<Capabilities, Errno> {
     let had = old.caps;
-    let ambient = if changed { 0 } else { had.ambient };
+    let ambient = if changed || file.is_some() { 0 } else { had.ambient };
     let rooted = new.securebits & SECBIT_NOROOT == 0;
-    let (file_permitted, file_effective) = match (rooted, new.uid[0], new.euid()) {
-        (true, _, 0) => (had.bounding | had.inheritable, true),
-        (true, 0, _) => (had.bounding | had.inheritable, false),
-        _ => (0, false),
+    let everything = had.bounding | had.inheritable;
+    let own = file.map_or(0, |f| f.permitted & had.bounding | f.inheritable & had.inheritable);
+    if file.is_some_and(|f| f.effective && f.permitted & !own != 0) {
+        return Err(Errno::EPERM);
+    }
+    let (given, in_force) = match (rooted, new.uid[0], new.euid()) {
+        // A set-user-id-root program with capabilities of its own gets those alone.
+        (true, real, 0) if real == 0 || file.is_none() => (everything, true),
+        (true, 0, _) => (everything, file.is_some_and(|f| f.effective)),
+        _ => (own, file.is_some_and(|f| f.effective)),
     };
-    // P'(permitted) = (P(inheritable) & F(inheritable)) | (F(permitted) & P(bounding)) | P'(ambient), root's F being all.
-    let permitted = file_permitted & (had.bounding | had.inheritable) | ambient;
-    let effective = if file_effective { permitted } else { ambient };
-    Capabilities { effective, permitted, inheritable: had.inheritable, bounding: had.bounding, ambient }
+    // PR_SET_NO_NEW_PRIVS: nothing is gained.
+    let given = if old.no_new_privs { given & had.permitted } else { given };
+    let permitted = given | ambient;
+    let effective = if in_force { permitted } else { ambient };
+    Ok(Capabilities { effective, permitted, inheritable: had.inheritable, bounding: had.bounding, ambient })
 }
 
 /// The part of a path that `comm` shows.
@@ -119,11 +132,11 @@ fn prepare(
     random::fill(&mut seed);
     let aslr = std::array::from_fn(|_| random::next_u64());
     let comm = comm_of(&path);
-    let mut decided = (Creds::clone(&old), false);
+    let mut decided = Ok((Creds::clone(&old), false));
     let mut open = |path: &[u8]| open_exec(cx, FdNum(libc::AT_FDCWD), path, 0);
     let mut ids = |file: &Arc<FileDescription>| {
         decided = exec_creds(&old, file);
-        let (creds, secure) = (&decided.0, decided.1);
+        let (creds, secure) = decided.as_ref().map_or((&*old, false), |(creds, secure)| (creds, *secure));
         ExecIds { uid: creds.uid[0], euid: creds.euid(), gid: creds.gid[0], egid: creds.egid(), secure }
     };
     let stack_limit = limits.get(resource::STACK).map_or(8 << 20, |l| l.soft);
@@ -131,7 +144,7 @@ fn prepare(
         ExecRequest { file, path, argv, envp, random: seed, aslr, stack_limit, open: &mut open, ids: &mut ids };
     let loaded = loader::load(&kernel, &mm, request)?;
     mm.premap_program();
-    let (creds, secure) = decided;
+    let (creds, secure) = decided?;
     Ok(Prepared { mm, loaded, creds: Arc::new(creds), secure, comm })
 }
 

@@ -7,6 +7,7 @@ pub mod container;
 pub mod creds;
 pub mod exec;
 pub mod exit;
+pub mod file_caps;
 pub mod futex;
 pub mod io_pool;
 pub mod limits;

@@ -11,6 +11,7 @@ use crate::mm::protect::Protect;
 use crate::mm::remap::Remap;
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
 use crate::syscall_table;
+use crate::vfs::mount::MountFlags;
 use crate::vfs::{FdNum, OpenFlags};
 
 syscall_table! {
@@ -134,6 +135,13 @@ fn mmap(cx: &mut CurrentTask<'_>, addr: u64, len: u64, prot: u32, flags: u32, fd
                 return Err(Errno::EACCES);
             }
             vma.max.set(Prot::WRITE, !shared || open.writable());
+            let mount = file.path.as_ref().map(|path| &path.mount);
+            if mount.is_some_and(|mount| mount.flags().contains(MountFlags::NOEXEC)) {
+                if prot_bits(prot).contains(Prot::EXEC) {
+                    return Err(Errno::EPERM);
+                }
+                vma.max.remove(Prot::EXEC);
+            }
             if flags & MAP_GROWSDOWN != 0 {
                 return Err(Errno::EINVAL);
             }

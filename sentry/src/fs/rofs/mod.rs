@@ -2,6 +2,7 @@
 
 mod file;
 mod inode;
+mod layers;
 mod pages;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use crate::vfs::mount::SuperBlock;
 use crate::vfs::{Inode, StatFs, Vfs};
 
 pub use inode::RofsInode;
+pub use layers::Layered;
 
 /// `EROFS_SUPER_MAGIC_V1`.
 const MAGIC: u64 = 0xe0f5_e1e2;

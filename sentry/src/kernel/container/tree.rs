@@ -7,7 +7,7 @@ use abi::Errno;
 
 use crate::boot::spec::{ContainerSpec, DeviceSpec, MountKind, MountSpec, ProcessSpec, Root};
 use crate::fs::gofer::Connection;
-use crate::fs::rofs::RofsFs;
+use crate::fs::rofs::{Layered, RofsFs};
 use crate::fs::tmpfs::TmpFs;
 use crate::kernel::Kernel;
 use crate::kernel::container::Container;
@@ -90,21 +90,24 @@ fn open_image(kernel: &Kernel, image: File) -> Result<Arc<RofsFs>, Refusal> {
 }
 
 fn root_mount(kernel: &Arc<Kernel>, gofer: Option<&Connection>, root: Root) -> Result<Arc<Mount>, Refusal> {
-    let unserved = |what: &str| Err((Errno::EOPNOTSUPP, format!("the root file system: {what} is not served yet")));
-    let image = match root {
-        Root::Image(image) => image,
-        Root::Layers(mut layers) => match (layers.pop(), layers.is_empty()) {
-            (Some(only), true) => only,
-            (None, _) => return Err((Errno::EINVAL, "the root file system has no layers".to_owned())),
-            _ => return unserved("more than one layer"),
-        },
+    let layers = match root {
+        Root::Image(image) => vec![image],
+        Root::Layers(layers) => layers,
         Root::Gofer(tree) => {
             let gofer = gofer.ok_or_else(|| (Errno::EINVAL, "the root file system: there is no gofer".to_owned()))?;
             let sb = Arc::new(gofer.tree(&kernel.vfs, tree, b"root").map_err(failed("opening", b"/"))?);
             return Ok(kernel.vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME));
         }
     };
-    let lower = open_image(kernel, image)?.root().map_err(failed("opening", b"/"))?;
+    let root_of = |image| open_image(kernel, image)?.root().map_err(failed("opening", b"/"));
+    let mut roots = layers.into_iter().map(root_of).collect::<Result<Vec<_>, _>>()?;
+    let lower = match (roots.pop(), roots.is_empty()) {
+        (Some(only), true) => only,
+        (top, _) => {
+            roots.extend(top);
+            Layered::root(roots).map_err(failed("merging the layers of", b"/"))?
+        }
+    };
     let sb = Arc::new(TmpFs::overlay(&kernel.vfs, &kernel.memory, lower));
     Ok(kernel.vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME))
 }
