@@ -59,6 +59,7 @@ pub fn container(config: ContainerConfig, fds: &mut Fds) -> Result<ContainerSpec
     let process = process(config.process, fds)?;
     let mut spec = ContainerSpec::new(&config.id, root, process);
     spec.readonly_root = config.readonly_root;
+    spec.shielded = config.shielded;
     if !config.usual_mounts {
         spec.mounts.clear();
     }

@@ -59,9 +59,7 @@ fn sentry_config(
     let requests = requests(&mut taken, control)?;
     let Taken { config, mut fds } = taken;
     let seal = seal(platform.clone(), &config);
-    let mut container = container::container(config.container, &mut fds)?;
-    // Under `do` the program is the user's, not an init: an interrupt ends it.
-    container.shielded = config.life != Life::Attached;
+    let container = container::container(config.container, &mut fds)?;
     Ok(Config {
         platform,
         memory,

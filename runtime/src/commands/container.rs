@@ -92,6 +92,7 @@ fn describe(id: &str, spec: &Spec, plan: &Plan, root: RootConfig, process: Proce
     let mut container = ContainerConfig::new(id, root, process);
     container.readonly_root = plan.readonly;
     container.usual_mounts = false;
+    container.shielded = true;
     container.mounts.clone_from(&plan.mounts);
     container.hostname = spec.hostname().clone().unwrap_or_default();
     container.domainname = spec.domainname().clone().unwrap_or_default();

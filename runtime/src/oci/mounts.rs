@@ -176,8 +176,7 @@ impl Plan {
             "tmpfs" => MountKind::Tmpfs,
             "devpts" => MountKind::Devpts,
             "mqueue" => MountKind::Mqueue,
-            // Guests have no control groups yet: an empty directory, which programs that look for limits take for none.
-            "cgroup" | "cgroup2" => MountKind::Tmpfs,
+            "cgroup" | "cgroup2" => MountKind::Cgroup,
             "erofs" => {
                 self.images.push(bundle.join(source));
                 MountKind::Image

@@ -36,6 +36,8 @@ pub struct ContainerConfig {
     pub shares: [Option<String>; 4],
     /// The first process.
     pub process: ProcessConfig,
+    /// The first process is an init, which signals that it has no handler for do not end (not under `do`).
+    pub shielded: bool,
     /// Limits inside.
     pub limits: LimitsConfig,
 }
@@ -59,6 +61,7 @@ impl ContainerConfig {
             devices: Vec::new(),
             shares: [const { None }; 4],
             process,
+            shielded: false,
             limits: LimitsConfig::default(),
         }
     }

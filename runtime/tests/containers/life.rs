@@ -137,6 +137,41 @@ fn a_paused_container_stands_still() {
 }
 
 #[test]
+fn what_is_executed_into_a_paused_container_begins_when_it_goes_on() {
+    on_each(|platform| {
+        let (init, _output) = script("sleep 1000");
+        let mut sandbox = Sandbox::started(platform, container("a", init));
+        assert_eq!(sandbox.ask(Control::Pause { id: id("a") }), Ok(Answer::Done));
+        let (process, output) = script("echo later");
+        let exec = sandbox.send(Control::Exec { id: id("a"), process: Box::new(process) });
+        // It is served: the next request is answered after it.
+        let Ok(Answer::Processes(list)) = sandbox.ask(Control::Processes { id: id("a") }) else { panic!() };
+        assert_eq!(list.len(), 2);
+        assert_eq!(sandbox.ask(Control::Resume { id: id("a") }), Ok(Answer::Done));
+        assert!(matches!(sandbox.answer(exec), Ok(Answer::Pid(_))));
+        assert_eq!(all(output), "later\n");
+    });
+}
+
+#[test]
+fn signals_without_a_handler_are_lost_on_an_init() {
+    on_each(|platform| {
+        let (init, mut output) = script("echo up; sleep 1000; echo never");
+        let mut sandbox = Sandbox::started(platform, container("a", init));
+        assert_eq!(line(&mut output), "up");
+        sandbox.kill("a", Target::Init, libc::SIGTERM).unwrap();
+        assert_eq!(sandbox.run("a", "echo alive").0, "alive\n");
+        let (init, output) = script("trap 'echo told; exit 5' TERM; echo up; while :; do sleep 0.01; done");
+        let mut other = Sandbox::started(platform, container("b", init));
+        let mut output = output;
+        assert_eq!(line(&mut output), "up");
+        other.kill("b", Target::Init, libc::SIGTERM).unwrap();
+        assert_eq!(all(output), "told\n");
+        assert_eq!(other.exited("b", 1), 5 << 8);
+    });
+}
+
+#[test]
 fn a_destroyed_container_is_gone() {
     on_each(|platform| {
         let (init, _output) = script("sleep 1000");

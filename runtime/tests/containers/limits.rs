@@ -87,7 +87,8 @@ fn tasks_are_limited() {
         sandbox.exec("a", process).unwrap();
         assert!(line(&mut output).contains("can't fork"));
         let Ok(Answer::Stats(stats)) = sandbox.ask(Control::Stats { id: "a".to_owned() }) else { panic!() };
-        assert_eq!((stats.pids, stats.pids_limit), (6, Some(6)));
+        // The shell gives up when it cannot fork.
+        assert!(matches!(stats.pids, 5 | 6) && stats.pids_limit == Some(6), "{stats:?}");
         let limits = ResourceLimits { pids: Some(100), ..Default::default() };
         assert_eq!(sandbox.ask(Control::Update { id: "a".to_owned(), limits }), Ok(Answer::Done));
         let (text, _) = sandbox.run("a", "sleep 0; echo fine");

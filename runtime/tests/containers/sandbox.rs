@@ -83,9 +83,21 @@ pub fn image() -> File {
         std::fs::create_dir(root.join("data")).unwrap();
         std::fs::write(root.join("data/file"), "data\n").unwrap();
         std::os::unix::fs::symlink("/data", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere/deep/file", root.join("dangling")).unwrap();
         (dir, crate::common::image_of(&root))
     });
     File::open(path).unwrap()
+}
+
+/// An image to lie above that: one file replaced, one added.
+pub fn layer() -> File {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("layer");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::create_dir(root.join("extra")).unwrap();
+    std::fs::write(root.join("etc/secret"), "above\n").unwrap();
+    std::fs::write(root.join("extra/file"), "extra\n").unwrap();
+    File::open(crate::common::image_of(&root)).unwrap()
 }
 
 fn platform(name: &str) -> Arc<dyn Platform> {

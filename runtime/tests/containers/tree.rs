@@ -1,10 +1,10 @@
 //! The tree: mounts, covers, devices, parameters.
 
-use sentry::boot::spec::{DeviceSpec, MountKind, MountSpec};
+use sentry::boot::spec::{DeviceSpec, MountKind, MountSpec, Root};
 use sentry::boot::{Answer, ContainerSpec};
 use sentry::vfs::mount::MountFlags;
 
-use crate::sandbox::{Sandbox, all, container, on_each, process, script};
+use crate::sandbox::{Sandbox, all, container, image, layer, on_each, process, script};
 
 fn mount(destination: &str, kind: MountKind, flags: MountFlags, data: &str) -> MountSpec {
     MountSpec {
@@ -78,6 +78,56 @@ fn devices_files_and_parameters_are_made() {
             spec.hostname = b"h".to_vec();
         });
         assert_eq!(shown, "crw-r----- 1,5 7\n3\nmade\n123\nh\n");
+    });
+}
+
+#[test]
+fn a_symlink_that_leads_nowhere_gets_its_target() {
+    on_each(|platform| {
+        let shown = shows(platform, "cat /nowhere/deep/file", |spec| {
+            let bind = MountKind::Bind { source: b"/data/file".to_vec(), recursive: false };
+            spec.mounts.push(mount("/dangling", bind, MountFlags::empty(), ""));
+        });
+        assert_eq!(shown, "data\n");
+    });
+}
+
+#[test]
+fn a_tmpfs_begins_with_what_it_covers() {
+    on_each(|platform| {
+        let shown = shows(
+            platform,
+            "cat /bin/../data/file; echo more >> /data/file; cat /data/file; ls -l /data | wc -l",
+            |spec| {
+                let mut covering = mount("/data", MountKind::Tmpfs, MountFlags::empty(), "size=64k");
+                covering.copy_up = true;
+                spec.mounts.push(covering);
+            },
+        );
+        assert_eq!(shown, "data\ndata\nmore\n2\n");
+    });
+}
+
+#[test]
+fn layers_are_one_root() {
+    on_each(|platform| {
+        let text =
+            "cat /etc/secret /extra/file /data/file; echo mine > /etc/secret; cat /etc/secret; wc -l < /etc/passwd";
+        let shown = shows(platform, text, |spec| spec.root = Root::Layers(vec![image(), layer()]));
+        assert_eq!(shown, "above\nextra\ndata\nmine\n2\n");
+    });
+}
+
+#[test]
+fn a_container_sees_its_control_group() {
+    on_each(|platform| {
+        let text = "cd /sys/fs/cgroup; cat pids.max cpu.max memory.max cgroup.procs; grep -c usage_usec cpu.stat; \
+                    touch x 2>/dev/null || echo refused; cat /proc/self/cgroup";
+        let shown = shows(platform, text, |spec| {
+            spec.mounts.push(mount("/sys/fs/cgroup", MountKind::Cgroup, MountFlags::RDONLY, ""));
+            (spec.limits.pids, spec.limits.cpu_millis) = (Some(50), Some(1500));
+        });
+        assert_eq!(shown, "50\n150000 100000\nmax\n1\n2\n1\nrefused\n0::/\n");
     });
 }
 

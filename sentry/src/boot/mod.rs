@@ -71,6 +71,8 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     consoles.iter().for_each(|console| console.drain());
     ran?;
     drop((requests, consoles));
+    // Containers and their processes know each other: what is left of them would keep the kernel for ever.
+    kernel.containers.all().iter().for_each(|container| drop(container.take_apart(&kernel)));
     Ok(kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned())))
 }
 

@@ -136,7 +136,7 @@ impl Kernel {
 
 impl Container {
     /// Lets go of everything: tree, terminals, what is left in its pid namespace. Answers who waits for that.
-    pub(super) fn take_apart(self: &Arc<Self>, kernel: &Kernel) -> Vec<Token> {
+    pub fn take_apart(self: &Arc<Self>, kernel: &Kernel) -> Vec<Token> {
         let (tree, gofer, consoles, terminal, destroyers) = {
             let mut state = self.state.lock();
             let consoles = std::mem::take(&mut state.consoles);

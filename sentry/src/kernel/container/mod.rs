@@ -1,5 +1,6 @@
 //! Containers: what holds processes together, from creation to destruction. See `README.md` here.
 
+mod copy_up;
 pub mod end;
 mod freeze;
 mod identity;

@@ -10,7 +10,7 @@ use crate::fs::gofer::Connection;
 use crate::fs::rofs::{Layered, RofsFs};
 use crate::fs::tmpfs::TmpFs;
 use crate::kernel::Kernel;
-use crate::kernel::container::Container;
+use crate::kernel::container::{Container, copy_up};
 use crate::vfs::boot::{ensure_dirs, ensure_file, write_file};
 use crate::vfs::fs_context::FsState;
 use crate::vfs::mount::{Mount, MountFlags, SuperBlock};
@@ -137,6 +137,9 @@ fn add_mount(
         crate::fs::dev::populate(&Caller::kernel(caller.vfs, mount.root_path()), &mount.root_path())?;
     }
     let place = destination(caller, &spec.destination, &mount.root_path())?;
+    if spec.copy_up {
+        copy_up::copy(kernel, &place, &mount.root_path())?;
+    }
     caller.vfs.mounts.attach(&mount, place)
 }
 
