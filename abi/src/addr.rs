@@ -25,7 +25,7 @@ pub const fn page_up(value: u64) -> Option<u64> {
 }
 
 /// An address in a guest's address space, unchecked: it may point anywhere.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct UserAddr(pub u64);
 
 impl UserAddr {
@@ -91,7 +91,7 @@ impl fmt::Display for UserAddr {
 }
 
 /// A half-open range of guest addresses, `start <= end`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct AddrRange {
     /// First address.
     pub start: u64,

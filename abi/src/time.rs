@@ -8,7 +8,22 @@ use crate::Errno;
 pub const NANOS_PER_SEC: i64 = 1_000_000_000;
 
 /// `struct timespec` (`include/uapi/linux/time_types.h`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[repr(C)]
 pub struct Timespec {
     /// Seconds.

@@ -19,6 +19,8 @@ pub enum FileKind {
     Memory,
     /// A ROFS image: read-only, immutable.
     Image,
+    /// The pages of a snapshot: read-only, immutable; private pages and memory objects copy a frame when it is stored to.
+    Snapshot,
     /// A file of the host's, mutable, which may shrink under us.
     Donated,
 }

@@ -377,6 +377,26 @@ impl MemoryFile {
         unsafe { libc::madvise(addr, range.len() as usize, MADV_POPULATE_WRITE) };
     }
 
+    /// The parts of `range` behind which the host has pages; the rest reads as zeros without being touched. Where the
+    /// host does not tell, all of it.
+    #[must_use]
+    pub fn populated(&self, range: AddrRange) -> Vec<AddrRange> {
+        use nix::unistd::{Whence, lseek};
+        let Some(fd) = self.file.fd() else { return vec![range] };
+        let seek = |at: u64, whence| lseek(fd, i64::try_from(at).ok()?, whence).ok()?.try_into().ok();
+        let (mut found, mut at) = (Vec::new(), range.start);
+        while at < range.end {
+            let Some(start): Option<u64> = seek(at, Whence::SeekData) else { break };
+            let end = seek(start, Whence::SeekHole).unwrap_or(range.end).min(range.end);
+            if start >= end {
+                break;
+            }
+            found.push(AddrRange::new(start, end));
+            at = end;
+        }
+        found
+    }
+
     /// Gives the host's pages behind `range` back; its holders stay and read zeros from now on.
     pub fn discard(&self, range: AddrRange) {
         self.punch(range);

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// General registers, in the layout of `struct user_regs_struct` (`arch/x86/include/asm/user_64.h`), so that ptrace
 /// can read and write it in place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the names are the registers")]
 pub struct UserRegs {

@@ -3,6 +3,7 @@
 
 mod boot;
 mod cgroup;
+mod checkpoint;
 mod cli;
 mod commands;
 mod control;

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod boot;
+pub mod checkpoint;
 pub mod fs;
 pub mod ipc;
 pub mod kernel;

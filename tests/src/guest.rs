@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::checkpoint::{self, Subject};
 use crate::compile::{Link, Program};
 use crate::output::Output;
 use crate::runner::Case;
@@ -42,6 +43,11 @@ impl Guest {
 
     fn check_native(&self) -> Result<(), String> {
         self.native()?.expect_status(self.program.status).map(|_| ())
+    }
+
+    /// Whether it is one of those that are checkpointed as well.
+    fn is_checkpointed(&self) -> bool {
+        self.program.name.starts_with("ckpt_")
     }
 
     fn check(&self, image: &Path, platform: &str) -> Result<(), String> {
@@ -89,6 +95,30 @@ impl Drop for Volume {
     }
 }
 
+/// A guest program that is checkpointed.
+struct Saved {
+    guest: Arc<Guest>,
+    image: PathBuf,
+}
+
+impl Subject for Saved {
+    fn native(&self) -> Result<&Output, String> {
+        self.guest.native()
+    }
+
+    fn command(&self) -> Vec<String> {
+        self.guest.command()
+    }
+
+    fn image(&self) -> &Path {
+        &self.image
+    }
+
+    fn limit(&self) -> Duration {
+        self.guest.program.limit
+    }
+}
+
 /// Cases of every program: natively, on each of `platforms`, and with spurious wake-ups where `chaos` is set. Programs
 /// of `broken` fail with their message.
 #[must_use]
@@ -130,6 +160,10 @@ fn of_guest(guest: &Arc<Guest>, test: &str, image: &Path, chaos: bool) -> Vec<Ca
     for platform in platforms {
         let (guest, image, on) = (guest.clone(), image.to_owned(), platform.clone());
         cases.push(Case::new(test, platform, move || guest.check(&image, &on)));
+    }
+    if guest.is_checkpointed() {
+        let saved: Arc<dyn Subject> = Arc::new(Saved { guest: guest.clone(), image: image.to_owned() });
+        cases.extend(checkpoint::cases(&test.replacen("guest/ckpt_", "checkpoint/", 1), &saved));
     }
     if guest.program.alone {
         cases = cases.into_iter().map(Case::alone).collect();

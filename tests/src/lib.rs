@@ -1,6 +1,7 @@
 //! The harness of the differential and integration tests: what runs a program natively and in a sandbox, compares, and
 //! counts. The cases themselves are in `suite/`, the programs in `guest/` and `programs/`.
 
+pub mod checkpoint;
 pub mod compare;
 pub mod compile;
 pub mod env;

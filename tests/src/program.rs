@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::checkpoint::{self, Subject};
 use crate::output::Output;
 use crate::runner::Case;
 use crate::sandbox::Sandbox;
@@ -24,6 +25,8 @@ struct Script {
     memory: String,
     chaos: bool,
     soak: bool,
+    /// It is checkpointed: its text is an argument, since what a restored shell has not read yet would be lost.
+    inline: Option<String>,
     image: PathBuf,
     root: PathBuf,
     native: OnceLock<Result<Output, String>>,
@@ -51,6 +54,7 @@ impl Script {
             memory: "2G".to_owned(),
             chaos: true,
             soak: false,
+            inline: None,
             image: image.to_owned(),
             root: root.to_owned(),
             native: OnceLock::new(),
@@ -60,6 +64,8 @@ impl Script {
                 script.set(key, value.trim()).ok_or_else(|| format!("{}: `{line}`", path.display()))?;
             }
         }
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        script.inline = name.starts_with("ckpt_").then_some(text);
         Ok(Some(script))
     }
 
@@ -76,11 +82,21 @@ impl Script {
     }
 
     fn input(&self) -> Result<Stdio, String> {
+        if self.inline.is_some() {
+            return Ok(Stdio::null());
+        }
         File::open(&self.path).map(Stdio::from).map_err(|e| format!("{}: {e}", self.path.display()))
     }
 
     fn command(&self) -> Vec<String> {
-        self.interpreter.iter().map(|s| (*s).to_owned()).collect()
+        let program = self.interpreter.first().copied().unwrap_or_default();
+        match &self.inline {
+            Some(text) => {
+                let flag = if program.ends_with("node") { "-e" } else { "-c" };
+                vec![program.to_owned(), flag.to_owned(), text.clone()]
+            }
+            None => self.interpreter.iter().map(|s| (*s).to_owned()).collect(),
+        }
     }
 
     fn native(&self) -> Result<&Output, String> {
@@ -97,6 +113,24 @@ impl Script {
         let limit = self.limit * if platform.contains("+chaos") { 2 } else { 1 };
         let sandbox = Sandbox::new(&self.image, platform).flags(&["--memory", &self.memory]).limit(limit);
         compare::compare(native, &sandbox.run_with(&self.command(), self.input()?)?, false)
+    }
+}
+
+impl Subject for Script {
+    fn native(&self) -> Result<&Output, String> {
+        Script::native(self)
+    }
+
+    fn command(&self) -> Vec<String> {
+        Script::command(self)
+    }
+
+    fn image(&self) -> &Path {
+        &self.image
+    }
+
+    fn limit(&self) -> Duration {
+        self.limit
     }
 }
 
@@ -139,6 +173,10 @@ fn of_script(script: &Arc<Script>, test: &str, chaos: bool) -> Vec<Case> {
     for platform in platforms {
         let (script, on) = (script.clone(), platform.clone());
         cases.push(Case::new(test, platform, move || script.check(&on)));
+    }
+    if script.inline.is_some() {
+        let saved: Arc<dyn Subject> = script.clone();
+        cases.extend(checkpoint::cases(&test.replacen("program/ckpt_", "checkpoint/", 1), &saved));
     }
     cases
 }

@@ -50,7 +50,10 @@ impl Sandbox {
     /// There is no binary.
     pub fn command<S: AsRef<str>>(&self, command: &[S]) -> Result<Command, String> {
         let mut nanovisor = Command::new(env::nanovisor()?);
-        nanovisor.args(["do", "--platform", &self.platform, "--image"]).arg(&self.image).args(&self.flags).arg("--");
+        nanovisor.args(["do", "--platform", &self.platform, "--image"]).arg(&self.image).args(&self.flags);
+        if !command.is_empty() {
+            nanovisor.arg("--");
+        }
         nanovisor.args(command.iter().map(AsRef::as_ref));
         Ok(nanovisor)
     }

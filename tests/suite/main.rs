@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use nanovisor_tests::runner::{Case, Selection};
 use nanovisor_tests::{
-    compile, env, expect, guest, native, program, random, rootfs, runner, sandbox, supervise, terminal,
+    checkpoint, compile, env, expect, guest, native, program, random, rootfs, runner, sandbox, supervise, terminal,
 };
 
 /// How many cases of the sampled kinds one run takes, unless it is a soak run or names its tests.
@@ -79,8 +79,11 @@ fn collect() -> Result<Vec<Case>, String> {
         cases.push(Case::new("setup/chaos", "native", no));
     }
     cases.extend(guest::cases(&programs, &broken, &root, &image, chaos));
+    cases.extend(checkpoint::unique_cases(&image));
     match env::debian() {
-        Some((image, root)) => {
+        Some((debian, root)) => {
+            cases.extend(checkpoint::refusal_cases(&image, &debian));
+            let image = debian;
             cases.extend(terminal::cases(stories::all(), &image, &root, chaos));
             cases.extend(program::cases(&image, &root, chaos)?);
         }

@@ -5,9 +5,9 @@
 
 mod container;
 mod peer;
-mod requests;
+pub mod requests;
 pub mod sentry_face;
-mod take;
+pub mod take;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, RawFd};

@@ -19,7 +19,7 @@ use super::take::Taken;
 use crate::control::wire::Message;
 use crate::failure::{Failure, Result, Status};
 use crate::sandbox::config::{Life, Role, SandboxConfig};
-use crate::{platforms, walls};
+use crate::{checkpoint, platforms, walls};
 
 /// Builds the platform, puts the filter up and runs the guest to its end.
 ///
@@ -30,6 +30,9 @@ pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
     let memory = MemoryFile::new(platform.memory_backing(), taken.config.memory)
         .and_then(|memory| platform.attach_memory(&memory).map(|()| memory))
         .map_err(|e| host("making guest memory", e))?;
+    if let Some(state) = taken.fds.take(Role::RestoreState) {
+        return message(checkpoint::restore(taken, state, (platform, memory), control)?);
+    }
     let config = sentry_config(taken, platform, memory, control)?;
     let status = sentry::run(config).map_err(|e| host("running the sandbox", e))?;
     message(status)
@@ -57,6 +60,7 @@ fn sentry_config(
     control: &Arc<SeqPacket>,
 ) -> Result<Config> {
     let requests = requests(&mut taken, control)?;
+    let destination = checkpoint::destination(&mut taken);
     let Taken { config, mut fds } = taken;
     let seal = seal(platform.clone(), &config);
     let container = container::container(config.container, &mut fds)?;
@@ -67,6 +71,7 @@ fn sentry_config(
         container,
         start: config.life == Life::Attached,
         token: requests.token(),
+        checkpoint: destination,
         control: Some(Box::new(requests)),
         seal,
     })
@@ -76,7 +81,11 @@ fn sentry_config(
 /// host's terminal sends to the leader of its session. SIGUSR1 is the ptrace platform's.
 const PASSED: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH];
 
-fn requests(taken: &mut Taken, control: &Arc<SeqPacket>) -> Result<Requests> {
+/// The requests of the commands outside.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn requests(taken: &mut Taken, control: &Arc<SeqPacket>) -> Result<Requests> {
     let attached = taken.config.life == Life::Attached;
     let mut requests = Requests::new(control.clone(), attached, &taken.config.container.id)?;
     if let Some(listener) = taken.fds.take(Role::Listener) {
@@ -91,7 +100,7 @@ fn requests(taken: &mut Taken, control: &Arc<SeqPacket>) -> Result<Requests> {
 }
 
 /// The last wall, put up by the sentry when it has everything that takes more than running the guest.
-fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
+pub fn seal(platform: Arc<dyn Platform>, config: &SandboxConfig) -> Box<dyn FnOnce() -> io::Result<()> + Send> {
     let (debug, trial) = (config.debug, config.trial.clone());
     Box::new(move || walls::install_filter(&platform.seccomp_rules(), debug, &trial).map_err(io::Error::other))
 }

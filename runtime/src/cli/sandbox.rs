@@ -77,6 +77,17 @@ pub struct DoArgs {
     /// Give the program no terminal
     #[arg(long, conflicts_with = "tty")]
     pub no_tty: bool,
+    /// Write a snapshot into this folder when the program says that it is ready, by a write to
+    /// /proc/nanovisor/checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint_at_ready: Option<PathBuf>,
+    /// End the sandbox when the snapshot is written
+    #[arg(long, requires = "checkpoint_at_ready")]
+    pub stop_after: bool,
+    /// Go on from the snapshot in this folder instead of starting a program; the image must be the one that it was
+    /// made from
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tty", "command"])]
+    pub restore: Option<PathBuf>,
     /// Take down one of the sandbox's walls, to prove that it stands
     #[cfg(feature = "compromised")]
     #[arg(long, value_enum, value_name = "WALL")]
@@ -86,7 +97,12 @@ pub struct DoArgs {
     #[arg(long, value_name = "ATTEMPT")]
     pub attempt: Option<String>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required_unless_present = "restore",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<OsString>,
 }
 

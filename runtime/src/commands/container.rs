@@ -69,6 +69,7 @@ impl Wanted {
             cpus: prepare::cpus(self.wishes.cpus),
             container: self.container,
             life,
+            stop_after: false,
             strace: false,
             chaos: None,
             debug: cx.log_args.debug || self.wishes.debug,

@@ -49,6 +49,14 @@ pub enum Role {
     MountImage,
     /// The socket on which later commands connect.
     Listener,
+    /// Where a checkpoint's state is written.
+    CheckpointState,
+    /// Where its pages are.
+    CheckpointPages,
+    /// The state to restore.
+    RestoreState,
+    /// Its pages.
+    RestorePages,
 }
 
 /// Size of the console.
@@ -94,6 +102,8 @@ pub struct SandboxConfig {
     pub container: ContainerConfig,
     /// Who it lives for.
     pub life: Life,
+    /// The sandbox ends when its checkpoint is written.
+    pub stop_after: bool,
     /// Log every guest system call.
     pub strace: bool,
     /// Spurious wake-ups from this seed (tests).

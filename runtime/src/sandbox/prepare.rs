@@ -11,7 +11,7 @@ use super::{files, streams::Streams};
 use crate::cli::{DoArgs, LogArgs};
 use crate::failure::{Failure, Result, Status};
 use crate::gofer::Volume;
-use crate::{image, platforms};
+use crate::{checkpoint, image, platforms};
 
 /// A sandbox about to be started.
 pub struct Prepared {
@@ -35,6 +35,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
     let mut fds = vec![(Role::Image, OwnedFd::from(image))];
     let platform = platforms::choose(args.platform)?;
     fds.extend(platform.kvm.map(|fd| (Role::Kvm, fd)));
+    fds.extend(checkpoint::files(args)?);
     let streams = Streams::prepare(args)?;
     let memory = memory(args.memory)?;
     let config = SandboxConfig {
@@ -44,6 +45,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         cpus: cpus(args.cpus),
         container: container(args, streams.console, &volumes),
         life: Life::Attached,
+        stop_after: args.stop_after,
         strace: args.strace,
         chaos: args.chaos,
         debug: log.debug,

@@ -24,7 +24,9 @@ impl Streams {
     /// Out of descriptors; `--tty` without a terminal.
     pub fn prepare(args: &DoArgs) -> Result<Self> {
         let both = is_tty(0) && is_tty(1);
-        let result = if args.tty || (both && !args.no_tty) { Self::console(args) } else { Self::plain() };
+        // A snapshot has plain streams: terminals are not saved.
+        let plain = args.no_tty || args.restore.is_some();
+        let result = if args.tty || (both && !plain) { Self::console(args) } else { Self::plain() };
         result.map_err(|e| Failure::host("preparing the standard streams", e))
     }
 

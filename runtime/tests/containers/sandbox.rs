@@ -166,6 +166,7 @@ impl Sandbox {
             container,
             start: false,
             token: Some(CREATION),
+            checkpoint: None,
             control: Some(Box::new(Source { fd, line: line.clone() })),
             seal: Box::new(|| Ok(())),
         };

@@ -1,6 +1,7 @@
 //! From a configuration to running containers, and to the exit status of the first.
 
 pub mod request;
+mod restore;
 pub mod spec;
 
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use std::sync::Arc;
 use memory::MemoryFile;
 use platform::Platform;
 
+use crate::checkpoint::Destination;
 use crate::kernel::container::Requests;
 use crate::kernel::{Kernel, Options, worker};
 
 pub use request::{Answer, Control, ControlSource, Event, Reply, Request, Target, Token};
+pub use restore::{RestoreConfig, restore};
 pub use spec::{ContainerSpec, MountKind, MountSpec, ProcessSpec, Stdio, User};
 
 /// Everything a sandbox starts with. The runtime fills it; nothing is opened by path after this.
@@ -28,12 +31,17 @@ pub struct Config {
     pub start: bool,
     /// What its creation is answered under, like that of [`Control::Create`]. A failure is the answer of [`run`] too.
     pub token: Option<Token>,
+    /// Where a checkpoint goes when a program says that it is ready (`/proc/nanovisor/checkpoint`).
+    pub checkpoint: Option<Destination>,
     /// Requests from outside while the sandbox runs; see [`Control`].
     pub control: Option<Box<dyn ControlSource>>,
     /// Called once, on the main thread, after the root container is made and before the first guest instruction: the
     /// place for the final seccomp filter. Worker threads are started after it.
     pub seal: Box<dyn FnOnce() -> std::io::Result<()> + Send>,
 }
+
+/// The names of the standard streams, by which a restored sandbox gets them anew.
+pub const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 /// How a sandbox ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +63,7 @@ pub enum ExitStatus {
 pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     let kernel = Kernel::new(config.platform, config.memory, config.options)?;
     let requests = config.control.map(|source| Requests::attach(&kernel, source)).transpose()?;
+    kernel.checkpoints.set_destination(config.checkpoint);
     if let Err((errno, sentence)) = kernel.create(config.container, config.start, config.token) {
         if let Some(token) = config.token {
             kernel.outside.reply(token, Err((errno, sentence.clone())));
@@ -71,9 +80,14 @@ pub fn run(config: Config) -> std::io::Result<ExitStatus> {
     consoles.iter().for_each(|console| console.drain());
     ran?;
     drop((requests, consoles));
+    Ok(outcome(&kernel))
+}
+
+/// How the sandbox ended.
+fn outcome(kernel: &Arc<Kernel>) -> ExitStatus {
     // Containers and their processes know each other: what is left of them would keep the kernel for ever.
-    kernel.containers.all().iter().for_each(|container| drop(container.take_apart(&kernel)));
-    Ok(kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned())))
+    kernel.containers.all().iter().for_each(|container| drop(container.take_apart(kernel)));
+    kernel.exit_status().unwrap_or_else(|| ExitStatus::Failed("the kernel stopped without a status".to_owned()))
 }
 
 fn run_workers(kernel: &Arc<Kernel>) -> std::io::Result<()> {

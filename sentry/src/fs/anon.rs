@@ -12,9 +12,16 @@ pub const ANON_DEV: u64 = 0xc;
 /// A fresh inode number for an anonymous file.
 #[must_use]
 pub fn next_ino() -> u64 {
-    // Only ever shown to guests as an identity; carries no state between kernels.
-    static NEXT: AtomicU64 = AtomicU64::new(1000);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Only ever shown to guests as an identity; carries no state between kernels, but that a restored one's are not used
+/// again.
+static NEXT: AtomicU64 = AtomicU64::new(1000);
+
+/// Gives no number below `next` from now on.
+pub fn skip_inos(next: u64) {
+    NEXT.fetch_max(next, Ordering::Relaxed);
 }
 
 /// Attributes of an anonymous file, made at `now`.

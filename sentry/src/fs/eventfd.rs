@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::Errno;
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
 use crate::vfs::{FileDescription, FileOps, IoSink, IoSource, OpenFlags};
@@ -16,6 +18,13 @@ pub struct EventFd {
 }
 
 impl EventFd {
+    /// One with this count, as it was saved.
+    #[must_use]
+    pub fn restored(count: u64, semaphore: bool) -> Arc<Self> {
+        let count = Mutex::new(Level::File, count.min(u64::MAX - 1));
+        Arc::new(EventFd { count, semaphore, queue: WaitQueue::new() })
+    }
+
     /// A new one, as an open file.
     #[must_use]
     pub fn open(initial: u64, semaphore: bool, flags: OpenFlags) -> Arc<FileDescription> {
@@ -33,6 +42,11 @@ impl EventFd {
 }
 
 impl FileOps for EventFd {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        let EventFd { count, semaphore, queue: _ } = self;
+        Ok(OpsState::Event { count: *count.lock(), semaphore: *semaphore })
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);

@@ -12,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{SFlag, fstat};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::anon;
 use crate::kernel::reactor::{HostWatch, Reactor};
 use crate::kernel::wait::{Events, WaitQueue};
@@ -27,6 +29,8 @@ pub struct HostFile {
     // Before the descriptor, so that it is unwatched first.
     watch: Option<HostWatch>,
     fd: OwnedFd,
+    /// Which stream it is: a restore is given it anew by this name.
+    name: &'static str,
     kind: FileType,
     /// Reads and writes of the descriptor answer EAGAIN by themselves where they would wait.
     nonblocking: bool,
@@ -38,11 +42,23 @@ fn errno(e: nix::errno::Errno) -> Errno {
 }
 
 impl HostFile {
+    /// The name of what no restore is given anew.
+    pub const UNNAMED: &'static str = "";
+
     /// Wraps `fd`; streams are watched by the reactor.
     ///
     /// # Errors
     /// What `fstat` or `epoll_ctl` say.
-    pub fn open(reactor: &Arc<Reactor>, fd: OwnedFd) -> std::io::Result<Arc<FileDescription>> {
+    pub fn open(reactor: &Arc<Reactor>, fd: OwnedFd, name: &'static str) -> std::io::Result<Arc<FileDescription>> {
+        let (file, flags) = Self::stream(reactor, fd, name)?;
+        Ok(FileDescription::anonymous(file, flags))
+    }
+
+    /// The same, without an open file around it, and the flags that one has.
+    ///
+    /// # Errors
+    /// As [`HostFile::open`].
+    pub fn stream(reactor: &Arc<Reactor>, fd: OwnedFd, name: &'static str) -> std::io::Result<(Arc<Self>, OpenFlags)> {
         let stat = fstat(&fd)?;
         let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::Fifo);
         let watch = match kind {
@@ -59,7 +75,7 @@ impl HostFile {
             size: stat.st_size.max(0).cast_unsigned(),
             ..anon::attr(kind, perm, anon::next_ino(), Timespec::from_nanos(0))
         };
-        Ok(FileDescription::anonymous(Arc::new(HostFile { watch, fd, kind, nonblocking, attr }), flags))
+        Ok((Arc::new(HostFile { watch, fd, name, kind, nonblocking, attr }), flags))
     }
 
     fn ready(&self, flags: PollFlags) -> PollFlags {
@@ -102,6 +118,13 @@ impl HostFile {
 }
 
 impl FileOps for HostFile {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        if self.name == Self::UNNAMED {
+            return Err(Refused::new("a descriptor of the host that is no standard stream of the first process"));
+        }
+        Ok(OpsState::Host(self.name.to_owned()))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         let mut buf = vec![0u8; dst.remaining().min(CHUNK)];
         let n = self.read_some(&mut buf)?;

@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
@@ -228,6 +230,10 @@ impl Watcher for Inotify {
 }
 
 impl FileOps for Inotify {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new("an inotify instance"))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         let mut done = 0;
         loop {

@@ -6,6 +6,7 @@ pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
+pub mod gone;
 pub mod host;
 pub mod inotify;
 pub mod pipe;

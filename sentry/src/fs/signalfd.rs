@@ -7,6 +7,9 @@ use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{Attempt, Op};
 use crate::kernel::signal::{self, SigInfo, SigSet, info};
 use crate::kernel::task::{CurrentTask, Task};
@@ -35,6 +38,14 @@ impl SignalFd {
         FileDescription::anonymous(Arc::new(file), flags | OpenFlags::RDWR)
     }
 
+    /// One as it was saved; `group` may have gone.
+    #[must_use]
+    pub fn restored(wanted: SigSet, group: Option<&Arc<ThreadGroup>>) -> Arc<Self> {
+        let arrivals = group.map_or_else(WaitQueue::new, |group| group.signals.arrivals().clone());
+        let group = group.map(Arc::downgrade).unwrap_or_default();
+        Arc::new(SignalFd { wanted: Mutex::new(Level::Leaf, wanted & !info::UNBLOCKABLE), group, arrivals })
+    }
+
     /// The signals it takes.
     #[must_use]
     pub fn wanted(&self) -> SigSet {
@@ -49,6 +60,12 @@ impl SignalFd {
 }
 
 impl FileOps for SignalFd {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let SignalFd { wanted, group, arrivals: _ } = self;
+        let group = group.upgrade().map(|group| saver.groups.id(&group));
+        Ok(OpsState::Signal { wanted: *wanted.lock(), group })
+    }
+
     fn transfer_op(&self, file: &Arc<FileDescription>, cursor: &IoCursor, write: bool) -> Option<Box<dyn Op>> {
         (!write).then(|| Box::new(ReadOp { file: file.clone(), cursor: cursor.clone() }) as Box<dyn Op>)
     }
@@ -101,6 +118,12 @@ impl ReadOp {
     }
 }
 
+/// A restored task's read.
+#[must_use]
+pub fn restored_read(file: Arc<FileDescription>, cursor: IoCursor) -> Box<dyn Op> {
+    Box::new(ReadOp { file, cursor })
+}
+
 impl Op for ReadOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
         match self.step(cx) {
@@ -112,6 +135,11 @@ impl Op for ReadOp {
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
         vec![cx.task.group.signals.arrivals().enlist(Events::READABLE, cx.waiter())]
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let ReadOp { file, cursor } = self;
+        Ok(OpState::SignalRead { file: saver.files.id(file), cursor: cursor.clone() })
     }
 
     fn name(&self) -> &'static str {

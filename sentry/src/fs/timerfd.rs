@@ -4,6 +4,8 @@ use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::Kernel;
 use crate::kernel::timers::{TimerHandle, TimerTarget};
 use crate::kernel::wait::{Events, WaitQueue};
@@ -26,6 +28,32 @@ pub struct TimerFd {
     clock: i32,
     state: Mutex<State>,
     queue: WaitQueue,
+}
+
+/// [`TimerFd`] as saved state.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct TimerFdState {
+    clock: i32,
+    next: Option<i64>,
+    interval: i64,
+    expirations: u64,
+}
+
+impl TimerFdState {
+    /// The timer, armed if it was.
+    #[must_use]
+    pub fn restore(self, kernel: &Arc<Kernel>) -> Arc<TimerFdFile> {
+        let interval = self.interval.max(0);
+        let state = State { next: self.next, interval, expirations: self.expirations, handle: None };
+        let state = Mutex::new(Level::File, state);
+        let timer = Arc::new(TimerFd { kernel: kernel.clone(), clock: self.clock, state, queue: WaitQueue::new() });
+        if let Some(next) = self.next {
+            let handle = kernel.timers.add(next, Arc::new(Expiry(Arc::downgrade(&timer))));
+            let previous = timer.state.lock().handle.replace(handle);
+            drop(previous);
+        }
+        Arc::new(TimerFdFile(timer))
+    }
 }
 
 struct Expiry(Weak<TimerFd>);
@@ -80,6 +108,15 @@ impl TimerFd {
         Ok(old)
     }
 
+    /// Its state.
+    #[must_use]
+    pub fn save(&self) -> TimerFdState {
+        let TimerFd { kernel: _, clock, state, queue: _ } = self;
+        let state = state.lock();
+        let State { next, interval, expirations, handle: _ } = &*state;
+        TimerFdState { clock: *clock, next: *next, interval: *interval, expirations: *expirations }
+    }
+
     fn expire(self: &Arc<Self>) {
         let now = self.kernel.clock.monotonic();
         let next = {
@@ -102,6 +139,10 @@ impl TimerFd {
 
 /// The timer as a file: a handle that expiries can outlive.
 impl FileOps for TimerFdFile {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Timer(self.0.save()))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);

@@ -39,6 +39,20 @@ impl Ipc {
     }
 }
 
+impl Ipc {
+    /// Whether there is no object.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Ipc { ino: _, shm, sem, msg, mq } = self;
+        // One after the other: they are of one level.
+        let shm = shm.lock().is_empty();
+        let sem = sem.lock().is_empty();
+        let msg = msg.lock().is_empty();
+        let mq = mq.lock().is_empty();
+        shm && sem && msg && mq
+    }
+}
+
 /// Commands of `shmctl`, `semctl` and `msgctl`.
 #[allow(missing_docs, reason = "named as in the man pages")]
 pub mod cmd {

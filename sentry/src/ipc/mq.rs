@@ -5,6 +5,9 @@ use std::sync::{Arc, Weak};
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{Attempt, Op};
 use crate::kernel::signal::{SigInfo, send_to_group};
 use crate::kernel::task::CurrentTask;
@@ -148,6 +151,10 @@ impl MessageQueue {
 pub struct QueueFile(pub Arc<MessageQueue>);
 
 impl FileOps for QueueFile {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new("a POSIX message queue"))
+    }
+
     /// What mq_overview(7) shows of `/dev/mqueue/NAME`.
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let text = {
@@ -226,6 +233,10 @@ impl Op for SendOp {
         Err(Errno::ETIMEDOUT)
     }
 
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
+    }
+
     fn name(&self) -> &'static str {
         "mq_timedsend"
     }
@@ -280,6 +291,10 @@ impl Op for ReceiveOp {
 
     fn timed_out(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         Err(Errno::ETIMEDOUT)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::ipc::IPC_NOWAIT;
 use crate::ipc::ids::Perm;
 use crate::kernel::Kernel;
@@ -153,6 +155,10 @@ impl Op for SendOp {
         Err(Errno::ERESTARTNOHAND)
     }
 
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
+    }
+
     fn name(&self) -> &'static str {
         "msgsnd"
     }
@@ -238,6 +244,10 @@ impl Op for ReceiveOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         Err(Errno::ERESTARTNOHAND)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Object, Refused, Restorer, Saver, Unusable};
 use crate::ipc::IPC_NOWAIT;
 use crate::ipc::Ipc;
 use crate::ipc::ids::Perm;
@@ -237,6 +239,32 @@ impl UndoList {
     }
 }
 
+/// [`UndoList`] as saved state: who shares one. Sets of semaphores are not saved, so there is nothing in it.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct UndoState {
+    pid: i32,
+}
+
+impl Object for UndoList {
+    type State = UndoState;
+
+    fn save(self: &Arc<Self>, _saver: &mut Saver) -> Result<UndoState, Refused> {
+        // The kernel refuses to be saved while there is any set that the list could name.
+        let UndoList { kernel: _, ipc: _, id: _, pid, sets: _ } = &**self;
+        Ok(UndoState { pid: *pid })
+    }
+}
+
+impl UndoState {
+    /// The list.
+    ///
+    /// # Errors
+    /// None.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Arc<UndoList>, Unusable> {
+        Ok(UndoList::new(&restorer.kernel, &restorer.container.ns.ipc, self.pid))
+    }
+}
+
 impl Drop for UndoList {
     fn drop(&mut self) {
         let (Some(kernel), Some(ipc)) = (self.kernel.upgrade(), self.ipc.upgrade()) else { return };
@@ -296,6 +324,10 @@ impl Op for SemOp {
     /// semop(2): never restarted.
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         Err(Errno::EINTR)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -166,4 +166,11 @@ impl Mappable for Segment {
     fn punch(&self, range: FileRange) -> Result<(), Errno> {
         Mappable::punch(&*self.object, range)
     }
+
+    fn save(
+        self: Arc<Self>,
+        _saver: &mut crate::checkpoint::Saver,
+    ) -> Result<crate::mm::saved::MappableState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new(format!("the System V shared memory segment {}", self.id)))
+    }
 }

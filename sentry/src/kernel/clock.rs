@@ -38,6 +38,16 @@ impl Clock {
         clock
     }
 
+    /// Clocks that go on from a save: monotonic time from `monotonic`, of a kernel that was started at `boot`. Real
+    /// time is the host's.
+    #[must_use]
+    pub fn resumed(monotonic: i64, boot: i64) -> Self {
+        let clock = Clock::default();
+        clock.monotonic_offset.store(monotonic.saturating_sub(host(ClockId::CLOCK_MONOTONIC)), Ordering::Relaxed);
+        clock.boot.store(boot, Ordering::Relaxed);
+        clock
+    }
+
     /// CLOCK_MONOTONIC, nanoseconds.
     #[must_use]
     pub fn monotonic(&self) -> i64 {
@@ -57,7 +67,7 @@ impl Clock {
     }
 
     fn host_monotonic(&self) -> i64 {
-        host(ClockId::CLOCK_MONOTONIC) + self.monotonic_offset.load(Ordering::Relaxed)
+        host(ClockId::CLOCK_MONOTONIC).saturating_add(self.monotonic_offset.load(Ordering::Relaxed))
     }
 
     /// The host's clocks beside the counter: of a few tries the tightest.

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use abi::{Errno, UserAddr};
 use platform::ArchState;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::limits::resource;
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::pidfd::PidFile;
@@ -329,6 +331,12 @@ struct VforkOp {
     answer: u64,
 }
 
+/// A restored task's wait for its `vfork` child.
+#[must_use]
+pub fn restored_vfork(done: Arc<VforkDone>, answer: u64) -> Box<dyn Op> {
+    Box::new(VforkOp { done, answer })
+}
+
 impl Op for VforkOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
         if !self.done.is_done() {
@@ -344,6 +352,11 @@ impl Op for VforkOp {
 
     fn is_killable_only(&self) -> bool {
         true
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let VforkOp { done, answer } = self;
+        Ok(OpState::Vfork { done: saver.vforks.id(done), answer: *answer })
     }
 
     fn name(&self) -> &'static str {

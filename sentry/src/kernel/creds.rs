@@ -1,7 +1,7 @@
 //! Credentials: who a task is. Immutable; a change makes a new value.
 
 /// Capability sets, bits as in `include/uapi/linux/capability.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Capabilities {
     /// May be used now.
     pub effective: u64,
@@ -36,7 +36,7 @@ impl Capabilities {
 pub const ALL_CAPS: u64 = (1 << 41) - 1;
 
 /// A task's identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Creds {
     /// Real, effective, saved, file-system user ids.
     pub uid: [u32; 4],

@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 use abi::Errno;
 use platform::ArchState;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::creds::{Capabilities, Creds};
 use crate::kernel::exit;
 use crate::kernel::file_caps::{self, FileCaps};
@@ -220,6 +222,10 @@ impl Op for ExecOp {
 
     fn is_killable_only(&self) -> bool {
         true
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -29,7 +29,7 @@ pub mod resource {
 }
 
 /// A soft and a hard limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limit {
     /// Enforced.
     pub soft: u64,
@@ -38,7 +38,7 @@ pub struct Limit {
 }
 
 /// All limits of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits([Limit; COUNT]);
 
 impl Default for Limits {

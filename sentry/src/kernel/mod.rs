@@ -101,8 +101,10 @@ pub struct Kernel {
     pub queued_signals: signal::queue::Counter,
     /// The out-of-memory killer.
     pub oom: oom::Oom,
-    exit: OnceLock<ExitStatus>,
-    tick: Mutex<Option<TimerHandle>>,
+    /// Saved state.
+    pub checkpoints: crate::checkpoint::Service,
+    pub(crate) exit: OnceLock<ExitStatus>,
+    pub(crate) tick: Mutex<Option<TimerHandle>>,
 }
 
 /// Settings that do not change.
@@ -132,8 +134,20 @@ impl Kernel {
     /// # Errors
     /// What the host says: descriptors exhausted.
     pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>, options: Options) -> std::io::Result<Arc<Self>> {
+        Self::with_clock(platform, memory, options, Clock::new())
+    }
+
+    /// The same, with a clock that goes on from where it stood.
+    ///
+    /// # Errors
+    /// What the host says: descriptors exhausted.
+    pub fn with_clock(
+        platform: Arc<dyn Platform>,
+        memory: Arc<MemoryFile>,
+        options: Options,
+        clock: Clock,
+    ) -> std::io::Result<Arc<Self>> {
         let reactor = Reactor::new()?;
-        let clock = Clock::new();
         let offset = clock.monotonic_offset();
         let workers = options.cpus.clamp(1, platform.max_cpus());
         Ok(Arc::new_cyclic(|weak: &std::sync::Weak<Kernel>| {
@@ -163,6 +177,7 @@ impl Kernel {
                 sessions: session::Sessions::default(),
                 queued_signals: signal::queue::Counter::default(),
                 oom: oom::Oom::default(),
+                checkpoints: crate::checkpoint::Service::default(),
                 exit: OnceLock::new(),
                 tick: Mutex::new(Level::Leaf, None),
             }

@@ -6,6 +6,8 @@
 
 use abi::Errno;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::WaitGuard;
 
@@ -86,6 +88,12 @@ pub trait Op: Send {
     fn is_killable_only(&self) -> bool {
         false
     }
+
+    /// What stands for it in saved state: all it holds, its progress included.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused>;
 
     /// A short name for `/proc/PID/wchan`, logs and the debugger.
     fn name(&self) -> &'static str;

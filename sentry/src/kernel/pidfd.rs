@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::Errno;
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::vfs::{FileDescription, FileOps, OpenFlags};
@@ -21,6 +23,12 @@ impl PidFile {
         FileDescription::anonymous(Arc::new(PidFile { group: group.clone() }), flags)
     }
 
+    /// What an open descriptor of `group` does.
+    #[must_use]
+    pub fn of(group: &Arc<ThreadGroup>) -> Arc<Self> {
+        Arc::new(PidFile { group: group.clone() })
+    }
+
     /// The process that `file` names.
     ///
     /// # Errors
@@ -31,6 +39,10 @@ impl PidFile {
 }
 
 impl FileOps for PidFile {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Pid(saver.groups.id(&self.group)))
+    }
+
     fn poll(&self, _file: &FileDescription) -> Events {
         if self.group.is_zombie() { Events::READABLE } else { Events::empty() }
     }

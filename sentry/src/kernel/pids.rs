@@ -40,6 +40,17 @@ impl Tree {
         })
     }
 
+    /// The id given out last, and whether they have begun anew, for saved state.
+    #[must_use]
+    pub fn counter(&self) -> (i32, bool) {
+        (self.last, self.wrapped)
+    }
+
+    /// Goes on from what [`Tree::counter`] said.
+    pub fn set_counter(&mut self, (last, wrapped): (i32, bool)) {
+        (self.last, self.wrapped) = (last.clamp(0, PID_LIMIT), wrapped);
+    }
+
     /// The process with this id.
     #[must_use]
     pub fn group(&self, tgid: Tid) -> Option<&Arc<ThreadGroup>> {

@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use parking_lot::RwLock;
 
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::sync::{Level, Mutex};
@@ -42,6 +43,9 @@ pub struct Reactor {
     timer: TimerFd,
     hosts: Mutex<HashMap<u64, WaitQueue>>,
     next: AtomicU64,
+    /// Held for reading by whoever runs tasks or handles events, for writing by who needs all of that to stand still.
+    /// Outside of all locks with levels.
+    pub gate: RwLock<()>,
 }
 
 impl Reactor {
@@ -61,6 +65,7 @@ impl Reactor {
             timer,
             hosts: Mutex::new(Level::Leaf, HashMap::new()),
             next: AtomicU64::new(FIRST_HOST),
+            gate: RwLock::new(()),
         }))
     }
 
@@ -94,6 +99,7 @@ impl Reactor {
             WAKE => Wakeup::Work,
             TIMER => Wakeup::Timer,
             id => {
+                let _at_work = self.gate.read();
                 let queue = self.hosts.lock().get(&id).cloned();
                 if let Some(queue) = queue {
                     queue.wake(Events::from_bits_retain(event.events().bits().cast_unsigned()));

@@ -36,7 +36,7 @@ impl std::fmt::Debug for ThreadGroupRef {
 }
 
 /// What to wait for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Wanted {
     /// WEXITED.
     pub exited: bool,

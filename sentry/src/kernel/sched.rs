@@ -64,6 +64,8 @@ pub struct Scheduler {
     tick: Box<dyn Fn(i64) + Send + Sync>,
     tick_armed: AtomicBool,
     paused: AtomicBool,
+    /// Paused for a checkpoint, apart from what users ask for.
+    frozen: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -91,6 +93,7 @@ impl Scheduler {
             tick: Box::new(tick),
             tick_armed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         }
     }
@@ -315,8 +318,21 @@ impl Scheduler {
         self.reactor.wake();
     }
 
+    /// As [`Scheduler::pause`], for a checkpoint.
+    pub(crate) fn freeze(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
+        (0..self.workers.len()).for_each(|index| self.kick(index));
+    }
+
+    /// The end of [`Scheduler::freeze`].
+    pub(crate) fn thaw(&self) {
+        self.frozen.store(false, Ordering::SeqCst);
+        // All may have gone to sleep over it.
+        (0..self.workers.len()).for_each(|_| self.reactor.wake());
+    }
+
     fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::SeqCst)
+        self.paused.load(Ordering::SeqCst) || self.frozen.load(Ordering::SeqCst)
     }
 
     /// The tick: while tasks wait, spreads them over idle workers and takes the CPU from long runners.

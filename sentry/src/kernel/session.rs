@@ -2,6 +2,8 @@
 //!
 //! The terminal itself lives in `fs`; here is who it belongs to and who may use it.
 
+pub mod saved;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};

@@ -3,6 +3,8 @@
 //! What only the owner touches (the worker that runs the task, or whoever finds it parked) lies in [`TaskOwned`]
 //! behind `Task::own`; what others may look at lies in [`TaskShared`]; scheduling state is atomic in [`RunState`].
 
+pub mod saved;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -252,7 +254,7 @@ pub mod flags {
 }
 
 /// What `sched_setattr(2)`, `setpriority(2)` and `sched_setaffinity(2)` set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SchedAttr {
     /// `SCHED_*`.
     pub policy: i32,

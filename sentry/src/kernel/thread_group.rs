@@ -5,6 +5,8 @@
 //!
 //! [`PidTable`]: crate::kernel::pids::PidTable
 
+pub mod saved;
+
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
@@ -55,7 +57,7 @@ impl GroupState {
 }
 
 /// A change that a parent may wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum JobEvent {
     /// Stopped by this signal.
     Stopped(i32),

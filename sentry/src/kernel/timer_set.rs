@@ -4,6 +4,8 @@
 //! time that is still missing is the soonest it can be due (divided by the CPUs that may run at once), so it is looked
 //! at again then. Nothing ticks.
 
+pub mod saved;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
@@ -78,7 +80,7 @@ struct Timer {
 }
 
 /// Names a timer of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum TimerId {
     /// `ITIMER_REAL`, `ITIMER_VIRTUAL`, `ITIMER_PROF`.
     Interval(i32),

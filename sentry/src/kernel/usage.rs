@@ -6,7 +6,7 @@ use crate::kernel::task::Task;
 use crate::kernel::thread_group::ThreadGroup;
 
 /// Times in nanoseconds, and counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// Time in guest code.
     pub user: u64,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use platform::arch::RFLAGS_TF;
 use platform::{Cpu, Exception, Exit};
 
+use crate::checkpoint;
 use crate::kernel::oom;
 use crate::kernel::op::{Attempt, Flow};
 use crate::kernel::ptrace::{self, After};
@@ -79,6 +80,7 @@ pub fn run_reactor(kernel: Arc<Kernel>) {
 
 fn handle(kernel: &Kernel, wakeup: Wakeup) {
     if wakeup == Wakeup::Timer {
+        let _at_work = kernel.reactor.gate.read();
         kernel.timers.expire(kernel.clock.monotonic());
     }
 }
@@ -88,6 +90,9 @@ fn next_task(kernel: &Arc<Kernel>, index: usize) -> Option<Arc<Task>> {
     loop {
         if kernel.sched.is_stopped() {
             return None;
+        }
+        if kernel.checkpoints.claim() {
+            checkpoint::service::serve(kernel);
         }
         let now = kernel.clock.monotonic();
         if let Some(task) = kernel.sched.pick(index, now).or_else(|| kernel.sched.begin_idle(index, now)) {
@@ -111,6 +116,8 @@ impl Worker {
     }
 
     fn run_task(&mut self, task: Arc<Task>) {
+        let kernel = self.kernel.clone();
+        let _at_work = kernel.reactor.gate.read();
         task.run.start(self.index);
         task.last_cpu.store(self.index, Ordering::Relaxed);
         let started = self.kernel.clock.monotonic();

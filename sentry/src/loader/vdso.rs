@@ -64,21 +64,61 @@ fn build(kernel: &Kernel) -> Result<Arc<MemoryObject>, Errno> {
     let object = MemoryObject::new(kernel.memory.clone(), anonymous_key(), 0);
     object.write_at(&mut IoSource::kernel(Vvar::default().as_bytes()), 0)?;
     object.write_at(&mut IoSource::kernel(IMAGE), PAGE_SIZE)?;
+    connect(kernel, &object)?;
+    Ok(object)
+}
+
+/// The first page of the object, which takes stores.
+fn data_page(object: &MemoryObject) -> Result<Frame, Errno> {
+    let page = FileRange { start: 0, end: PAGE_SIZE };
+    let frames = object.translate(page, page, Access::WRITE).map_err(|_| Errno::ENOMEM)?;
+    frames.into_iter().find(|t| t.source.start == 0).map(|t| t.frame).ok_or(Errno::ENOMEM)
+}
+
+/// Lets the clock write its numbers into the page, where guests count the host's ticks.
+fn connect(kernel: &Kernel, object: &Arc<MemoryObject>) -> Result<(), Errno> {
+    let frame = data_page(object)?;
+    let mut seq = [0; 4];
+    frame.file.read(frame.offset, &mut seq).map_err(|_| Errno::EIO)?;
+    let mut seq = u32::from_ne_bytes(seq);
+    // What a snapshot says of the counter is another host's, or another time's.
+    publish(&frame, &mut seq, None);
     if kernel.platform.tsc_is_hosts() {
-        let page = FileRange { start: 0, end: PAGE_SIZE };
-        let frames = object.translate(page, page, Access::READ).map_err(|_| Errno::ENOMEM)?;
-        let frame = frames.into_iter().next().ok_or(Errno::ENOMEM)?.frame;
         // The object keeps the page; it is never truncated. Kept by the closure, so that this holds.
-        let (keep, seq) = (object.clone(), parking_lot::Mutex::new(0));
+        let (keep, seq) = (object.clone(), parking_lot::Mutex::new(seq));
         kernel.clock.tsc.subscribe(Box::new(move |params| {
             let _ = &keep;
             publish(&frame, &mut seq.lock(), params);
         }));
     }
-    Ok(object)
+    Ok(())
 }
 
+/// Where in the page the number of restores lies (`u64`): programs that keep random state of their own look at it.
+const GENERATION: u64 = 64;
+
 impl Vdso {
+    /// The object, where a program was loaded.
+    #[must_use]
+    pub fn object(&self) -> Option<Arc<MemoryObject>> {
+        self.object.get().cloned().flatten()
+    }
+
+    /// Takes over the object of a restored kernel, of which one generation more begins.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EIO`.
+    pub fn adopt(&self, kernel: &Kernel, object: Arc<MemoryObject>) -> Result<(), Errno> {
+        connect(kernel, &object)?;
+        let page = data_page(&object)?;
+        let mut generation = [0; 8];
+        page.file.read(page.offset + GENERATION, &mut generation).map_err(|_| Errno::EIO)?;
+        let next = u64::from_ne_bytes(generation).wrapping_add(1);
+        page.file.write(page.offset + GENERATION, &next.to_ne_bytes()).map_err(|_| Errno::EIO)?;
+        let _ = self.object.set(Some(object));
+        Ok(())
+    }
+
     /// Maps it into `mm`; answers its address for AT_SYSINFO_EHDR. Programs do without where it cannot be had.
     pub fn map(&self, kernel: &Kernel, mm: &Mm) -> Option<u64> {
         let object = self.object.get_or_init(|| build(kernel).ok()).clone()?;

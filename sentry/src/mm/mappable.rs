@@ -1,12 +1,14 @@
 //! The seam between files and memory.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use abi::{AddrRange, Errno};
 use memory::Frame;
 use platform::Access;
 
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::Mm;
+use crate::mm::saved::MappableState;
 
 /// A byte range of a file, page-aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,12 @@ pub trait Mappable: Send + Sync {
     fn punch(&self, _range: FileRange) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
     }
+
+    /// What stands for it in saved state.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    fn save(self: Arc<Self>, saver: &mut Saver) -> Result<MappableState, Refused>;
 
     /// What `msync(MS_SYNC)` does.
     ///

@@ -20,6 +20,7 @@ pub mod protect;
 pub mod realise;
 pub mod remap;
 mod reverse_map;
+pub mod saved;
 pub mod unmap;
 pub mod user_copy;
 pub mod vma;

@@ -5,18 +5,22 @@
 //! across a copy to or from a guest: frames are pinned (one more holder) meanwhile, so a page that is punched out
 //! during a read keeps its old content for that read.
 
+pub mod saved;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use abi::{AddrRange, Errno, PAGE_MASK, PAGE_SIZE, page_down, page_up};
-use memory::{MemoryFile, RangeMap};
+use memory::{FileKind, Frame, MemoryFile, RangeMap};
 use platform::Access;
 
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::Mm;
 use crate::mm::extents::{Extents, Place};
 use crate::mm::mappable::{FileRange, Mappable, TranslateError, Translation};
 use crate::mm::reverse_map::{Mapping, ReverseMap};
-use crate::sync::{Level, Mutex};
+use crate::mm::saved::MappableState;
+use crate::sync::{Level, Mutex, MutexGuard};
 use crate::vfs::{InodeKey, IoSink, IoSource};
 
 /// Longest file (`MAX_LFS_FILESIZE`, limited to what `off_t` and page rounding bear).
@@ -43,9 +47,13 @@ pub const SEAL_FUTURE_WRITE: u32 = 16;
 struct State {
     size: u64,
     frames: RangeMap<Place>,
+    /// Frames that still are a snapshot's; disjoint from `frames`.
+    saved: saved::Layer,
     extents: Extents,
     mappings: ReverseMap,
     seals: u32,
+    /// What was copied from there and not told to those who map it.
+    replaced: Vec<AddrRange>,
 }
 
 /// A piece of memory with a length, which files are made of and guests map.
@@ -58,9 +66,11 @@ pub struct MemoryObject {
 /// A number for an object that no file system names.
 #[must_use]
 pub fn anonymous_key() -> InodeKey {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    InodeKey { dev: SHMEM_DEV, ino: NEXT.fetch_add(1, Ordering::Relaxed) }
+    InodeKey { dev: SHMEM_DEV, ino: NEXT_KEY.fetch_add(1, Ordering::Relaxed) }
 }
+
+/// The next number of [`anonymous_key`].
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 fn pages(start: u64, end: u64) -> AddrRange {
     AddrRange::new(page_down(start), page_up(end).unwrap_or(LAST_PAGE))
@@ -83,7 +93,8 @@ impl MemoryObject {
     /// Bytes of frames it holds (`st_blocks * 512`).
     #[must_use]
     pub fn resident(&self) -> u64 {
-        self.state.lock().frames.iter().map(|(r, _)| r.len()).sum()
+        let state = self.state.lock();
+        state.frames.iter().chain(state.saved.map.iter()).map(|(r, _)| r.len()).sum()
     }
 
     /// How many mappings it has.
@@ -115,23 +126,38 @@ impl MemoryObject {
     }
 
     /// The first piece of `range` (not empty): its frames, pinned, or a hole.
-    fn pin(&self, state: &State, range: AddrRange) -> (u64, Option<u64>) {
-        match state.frames.get(range.start) {
-            Some((r, place)) => {
-                let part = r.intersect(&range);
-                let offset = place.0 + (range.start - r.start);
-                self.memory.inc_ref(pages(offset, offset + part.len()));
-                (part.len(), Some(offset))
-            }
-            None => {
-                let next = state.frames.at_or_after(range.start).map_or(range.end, |(r, _)| r.start);
-                (next.min(range.end) - range.start, None)
-            }
+    fn pin(&self, state: &State, range: AddrRange) -> (u64, Option<Frame>) {
+        if let Some((r, place)) = state.frames.get(range.start) {
+            let part = r.intersect(&range);
+            let offset = place.0 + (range.start - r.start);
+            self.memory.inc_ref(pages(offset, offset + part.len()));
+            return (part.len(), Some(self.memory.frame(offset)));
+        }
+        if let Some((part, frame)) = state.saved.at(range) {
+            return (part.len(), Some(frame));
+        }
+        let next = |map: &RangeMap<Place>| map.at_or_after(range.start).map_or(range.end, |(r, _)| r.start);
+        let next = next(&state.frames).min(next(&state.saved.map));
+        (next.min(range.end) - range.start, None)
+    }
+
+    fn unpin(&self, frame: &Frame, len: u64) {
+        if frame.file.kind() == FileKind::Memory {
+            self.memory.dec_ref(pages(frame.offset, frame.offset + len));
         }
     }
 
-    fn unpin(&self, offset: u64, len: u64) {
-        self.memory.dec_ref(pages(offset, offset + len));
+    /// Tells those who map it what was copied out of the snapshot, now that they can see the copies.
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
+        if state.replaced.is_empty() {
+            return;
+        }
+        let replaced = std::mem::take(&mut state.replaced);
+        let seen: Vec<Mapping> = state.mappings.iter().collect();
+        drop(state);
+        for range in replaced {
+            seen.iter().filter(|m| m.sees(range)).for_each(|m| m.invalidate(range));
+        }
     }
 
     /// Reads at `offset`; answers the bytes read, 0 at or past the end.
@@ -152,8 +178,8 @@ impl MemoryObject {
             };
             let put = match frame {
                 Some(from) => {
-                    let put = dst.put_frame(&self.memory.frame(from), usize_of(len));
-                    self.unpin(from, len);
+                    let put = dst.put_frame(&from, usize_of(len));
+                    self.unpin(&from, len);
                     put
                 }
                 None => dst.put_zeros(usize_of(len)),
@@ -200,12 +226,18 @@ impl MemoryObject {
         if state.seals & (SEAL_WRITE | SEAL_FUTURE_WRITE) != 0 || (end > state.size && state.seals & SEAL_GROW != 0) {
             return Err(Errno::EPERM);
         }
+        let answer = self.store_locked(&mut state, src, (offset, end));
+        self.settle(state);
+        answer
+    }
+
+    fn store_locked(&self, state: &mut State, src: &[u8], (offset, end): (u64, u64)) -> Result<usize, Errno> {
         let mut done = 0usize;
         while done < src.len() {
             let at = offset + done as u64;
             let full = self.memory.is_short(0) && state.frames.get(page_down(at)).is_none();
             let frames =
-                if full { Err(Errno::ENOSPC) } else { self.frame_at(&mut state, pages(at, end), end.max(MIN_CHUNK)) };
+                if full { Err(Errno::ENOSPC) } else { self.frame_at(state, pages(at, end), end.max(MIN_CHUNK)) };
             let (len, to) = match frames {
                 Ok((range, place)) => (range.end.min(end) - at, place + (at - range.start)),
                 Err(_) if done > 0 => break,
@@ -228,10 +260,23 @@ impl MemoryObject {
             let part = r.intersect(&range);
             return Ok((part, place.0 + (part.start - r.start)));
         }
-        let hole_end = state.frames.at_or_after(range.start).map_or(range.end, |(r, _)| r.start.min(range.end));
+        let mut hole_end = state.frames.at_or_after(range.start).map_or(range.end, |(r, _)| r.start.min(range.end));
+        let saved = state.saved.map.at_or_after(range.start).map(|(r, _)| r);
+        let copies = saved.is_some_and(|r| r.contains(range.start));
+        if let Some(r) = saved {
+            // Up to where the snapshot's frames begin, or (in them) a window that is worth a copy.
+            hole_end = hole_end.min(if copies { r.end.min(range.start + COPY_WINDOW) } else { r.start });
+        }
         let bounds = pages(0, expect.max(range.end));
         let hole = AddrRange::new(range.start, hole_end);
         let (part, offset) = state.extents.commit(&self.memory, hole, bounds)?;
+        if copies {
+            if let Err(errno) = state.saved.copy(self, part, offset) {
+                self.memory.dec_ref(AddrRange::new(offset, offset + part.len()));
+                return Err(errno);
+            }
+            state.replaced.push(part);
+        }
         state.frames.insert(part, Place(offset));
         self.memory.note_shared(part.len(), 0);
         Ok((part, offset))
@@ -297,16 +342,18 @@ impl MemoryObject {
         let mut state = self.state.lock();
         let (first, last) = (page_up(start).unwrap_or(end), page_down(end));
         if first > last {
-            self.zero_part(&state, start, end);
-            return;
+            self.zero_part(&mut state, start, end);
+            return self.settle(state);
         }
-        self.zero_part(&state, start, first);
-        self.zero_part(&state, last, end);
+        self.zero_part(&mut state, start, first);
+        self.zero_part(&mut state, last, end);
         let gone = state.frames.remove(AddrRange::new(first, last));
-        if gone.is_empty() {
-            return;
+        let saved = state.saved.map.remove(AddrRange::new(first, last));
+        if gone.is_empty() && saved.is_empty() {
+            return self.settle(state);
         }
-        let affected = AddrRange::new(first, last);
+        state.replaced.clear();
+        let affected = AddrRange::new(page_down(start), page_up(end).unwrap_or(LAST_PAGE));
         let seen: Vec<Mapping> = state.mappings.iter().filter(|m| invalidate && m.sees(affected)).collect();
         drop(state);
         // Only now may the frames be used for something else: nobody can see them any more.
@@ -321,9 +368,13 @@ impl MemoryObject {
         self.memory.dec_refs(frames);
     }
 
-    fn zero_part(&self, state: &State, start: u64, end: u64) {
+    fn zero_part(&self, state: &mut State, start: u64, end: u64) {
         if start >= end {
             return;
+        }
+        if state.saved.map.get(start).is_some() {
+            // A copy of the page that keeps the rest of it; without memory for it the bytes stay.
+            let _ = self.frame_at(state, pages(start, start + 1), end);
         }
         if let Some((r, place)) = state.frames.get(start) {
             let end = end.min(r.end);
@@ -342,7 +393,8 @@ impl MemoryObject {
             return Err(Errno::EPERM);
         }
         let range = pages(offset, end);
-        let holes = state.frames.gaps(range);
+        let gaps = state.frames.gaps(range).into_iter();
+        let holes: Vec<AddrRange> = gaps.flat_map(|gap| state.saved.map.gaps(gap)).collect();
         if self.memory.is_short(holes.iter().map(AddrRange::len).sum()) {
             return Err(Errno::ENOSPC);
         }
@@ -369,10 +421,11 @@ impl MemoryObject {
             return Err(Errno::ENXIO);
         }
         let found = if data {
-            state.frames.at_or_after(from).map(|(r, _)| r.start.max(from))
+            let next = |map: &RangeMap<Place>| map.at_or_after(from).map(|(r, _)| r.start.max(from));
+            next(&state.frames).into_iter().chain(next(&state.saved.map)).min()
         } else {
             let mut at = from;
-            while let Some((r, _)) = state.frames.get(at) {
+            while let Some((r, _)) = state.frames.get(at).or_else(|| state.saved.map.get(at)) {
                 at = r.end;
             }
             Some(at.min(state.size))
@@ -381,6 +434,8 @@ impl MemoryObject {
     }
 }
 
+/// Longest piece copied out of a snapshot for one store.
+const COPY_WINDOW: u64 = 64 << 10;
 /// Offset space reserved for a small file at once.
 const MIN_CHUNK: u64 = 64 << 10;
 
@@ -393,7 +448,7 @@ impl Mappable for MemoryObject {
         &self,
         range: FileRange,
         optional: FileRange,
-        _access: Access,
+        access: Access,
     ) -> Result<Vec<Translation>, TranslateError> {
         let mut state = self.state.lock();
         let end = page_up(state.size).unwrap_or(LAST_PAGE);
@@ -405,6 +460,10 @@ impl Mappable for MemoryObject {
         let mut at = wanted.start;
         while at < wanted.end {
             let rest = AddrRange::new(at, wanted.end);
+            if let Some((part, _)) = state.saved.at(rest).filter(|_| !access.write) {
+                at = part.end;
+                continue;
+            }
             match self.frame_at(&mut state, rest, size.max(MIN_CHUNK)) {
                 Ok((part, _)) => at = part.end,
                 Err(_) if at > wanted.start => break,
@@ -420,7 +479,15 @@ impl Mappable for MemoryObject {
                 writable: true,
             }
         };
-        Ok(state.frames.overlapping(around).map(translation).collect())
+        let mut found: Vec<Translation> = state.frames.overlapping(around).map(translation).collect();
+        let saved = state.saved.frames(around).into_iter();
+        found.extend(saved.map(|(part, frame)| Translation {
+            source: FileRange { start: part.start, end: part.end },
+            frame,
+            writable: false,
+        }));
+        self.settle(state);
+        Ok(found)
     }
 
     fn add_mapping(&self, mm: &Weak<Mm>, at: AddrRange, offset: u64, writable: bool) -> Result<(), Errno> {
@@ -442,6 +509,10 @@ impl Mappable for MemoryObject {
 
     fn punch(&self, range: FileRange) -> Result<(), Errno> {
         MemoryObject::punch(self, range.start, range.end.saturating_sub(range.start))
+    }
+
+    fn save(self: Arc<Self>, saver: &mut Saver) -> Result<MappableState, Refused> {
+        Ok(MappableState::Object(saver.objects.id(&self)))
     }
 }
 

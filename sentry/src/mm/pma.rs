@@ -1,7 +1,7 @@
 //! Realised memory: the frames that stand behind a range of addresses.
 
 use abi::AddrRange;
-use memory::{Frame, RangeMap, RangeValue};
+use memory::{FileKind, Frame, RangeMap, RangeValue};
 use platform::{MapOp, Prot};
 
 use crate::mm::extents::Extents;
@@ -12,7 +12,8 @@ use crate::mm::vma::Vma;
 pub struct Pma {
     /// The first frame; the rest follows.
     pub frame: Frame,
-    /// We hold the frames (memory file references); otherwise they are a mappable's, which invalidates them.
+    /// The pages are this address space's own; otherwise they are a mappable's, which invalidates them. Frames of the
+    /// memory file are held by reference then, those of a snapshot just stay.
     pub owned: bool,
     /// A store needs a copy of its own first.
     pub cow: bool,
@@ -33,10 +34,22 @@ impl Pma {
         self.writable && !self.cow
     }
 
+    /// Pages of our own that still lie in a snapshot: a store copies them.
+    #[must_use]
+    pub fn saved(frame: Frame) -> Self {
+        Pma { frame, owned: true, cow: true, writable: true }
+    }
+
+    /// Whether the frames are counted references to the memory file.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.owned && self.frame.file.kind() == FileKind::Memory
+    }
+
     /// The memory file offsets of `len` bytes, where we hold them.
     #[must_use]
     pub fn held(&self, len: u64) -> Option<AddrRange> {
-        self.owned.then(|| AddrRange::new(self.frame.offset, self.frame.offset + len))
+        self.is_held().then(|| AddrRange::new(self.frame.offset, self.frame.offset + len))
     }
 
     /// The change that shows this to the guest with the access that `vma` allows.

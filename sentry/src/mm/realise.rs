@@ -192,7 +192,7 @@ impl Mm {
         let Some((prange, pma)) = pmas.map.get(page).map(|(r, p)| (r, p.clone())) else { return Ok(()) };
         let here = prange.intersect(&vrange);
         let one = AddrRange::new(page, page + PAGE_SIZE);
-        if pma.owned {
+        if pma.is_held() {
             // The other holders may have left: then the frames are ours alone again.
             for part in [here, window(page, FIRST_WINDOW, here), one] {
                 let offset = pma.frame.offset + (part.start - prange.start);
@@ -267,7 +267,7 @@ impl Mm {
                 self.memory.dec_ref(AddrRange::new(offset, offset + part.len()));
                 return Err(None);
             }
-            if old.owned {
+            if old.is_held() {
                 stale.drops.push(AddrRange::new(from.offset, from.offset + part.len()));
             }
             stale.ranges.push(part);

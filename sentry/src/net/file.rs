@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::fs::anon;
 use crate::kernel::op::{SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
@@ -11,6 +14,8 @@ use crate::kernel::wait::{Events, WaitQueue};
 use crate::net::control::Control;
 use crate::net::options::SocketOptions;
 use crate::net::socket::{MsgFlags, Socket};
+use crate::net::unix::UnixSocket;
+use crate::net::unix::saved::UnixState;
 use crate::sync::{Level, Mutex};
 use crate::vfs::{Attr, FileDescription, FileOps, FileType, IoSink, IoSource, OpenFlags};
 
@@ -42,7 +47,34 @@ impl SocketFile {
     }
 }
 
+/// A Unix socket's [`SocketFile`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct SocketFileState {
+    socket: Id<UnixState>,
+    options: SocketOptions,
+    attr: Attr,
+}
+
+impl SocketFileState {
+    /// The open socket.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Arc<SocketFile>, Unusable> {
+        let options = Mutex::new(Level::Leaf, self.options);
+        Ok(Arc::new(SocketFile { socket: restorer.socket(self.socket)?, options, attr: self.attr }))
+    }
+}
+
 impl FileOps for SocketFile {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let SocketFile { socket, options, attr } = self;
+        let unix = socket.as_any().downcast_ref::<UnixSocket>().and_then(UnixSocket::this);
+        let unix = unix.ok_or_else(|| Refused::new(format!("the socket {}", self.describe())))?;
+        let options = *options.lock();
+        Ok(OpsState::Unix(SocketFileState { socket: saver.sockets.id(&unix), options, attr: *attr }))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         self.socket.recv(dst, MsgFlags::default()).map(|r| r.len)
     }

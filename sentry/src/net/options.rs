@@ -15,7 +15,7 @@ const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 
 /// What programs have set on a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SocketOptions {
     /// SO_RCVTIMEO, nanoseconds; `None` waits forever.
     pub receive_timeout: Option<i64>,
@@ -31,7 +31,23 @@ pub struct SocketOptions {
     pub priority: i32,
     /// SO_LINGER: whether, and for how many seconds.
     pub linger: (bool, i32),
+    #[serde(with = "switches")]
     switches: Switches,
+}
+
+/// [`Switches`] as saved state: a number.
+mod switches {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Switches;
+
+    pub fn serialize<Z: Serializer>(switches: &Switches, to: Z) -> Result<Z::Ok, Z::Error> {
+        switches.bits().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Switches, D::Error> {
+        u8::deserialize(from).map(Switches::from_bits_truncate)
+    }
 }
 
 bitflags::bitflags! {

@@ -10,7 +10,7 @@ use crate::net::control::Control;
 use crate::vfs::{IoSink, IoSource};
 
 /// The type of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SocketKind {
     /// SOCK_STREAM.
     Stream,

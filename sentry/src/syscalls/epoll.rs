@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::fs::epoll::{Epoll, Interest, Report};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok};
 use crate::kernel::signal;
@@ -12,6 +15,7 @@ use crate::kernel::wait::{Events, WaitGuard};
 use crate::syscall_table;
 use crate::syscalls::deadline;
 use crate::syscalls::fd::install;
+use crate::vfs::saved::FileState;
 use crate::vfs::{FdNum, FileDescription, OpenFlags};
 
 syscall_table! {
@@ -74,6 +78,31 @@ struct WaitOp {
     deadline: Option<i64>,
 }
 
+/// [`WaitOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct EpollWaitState {
+    file: Id<FileState>,
+    events: UserAddr,
+    max: usize,
+    deadline: Option<i64>,
+}
+
+impl EpollWaitState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let EpollWaitState { file, events, max, deadline } = self;
+        let file = restorer.file(file)?;
+        let epoll = Epoll::of(&file).map_err(Unusable::step("a wait for an epoll"))?;
+        if max > MAX_EVENTS as usize {
+            return Err(Unusable::Corrupt("a wait for an epoll"));
+        }
+        Ok(Box::new(WaitOp { epoll, _file: file, events, max, deadline }))
+    }
+}
+
 impl WaitOp {
     fn answer(&self, cx: &mut CurrentTask<'_>, reports: &[Report]) -> Result<u64, Errno> {
         let mut raw = Vec::with_capacity(reports.len() * 12);
@@ -109,6 +138,12 @@ impl Op for WaitOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         Err(Errno::EINTR)
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let WaitOp { epoll: _, _file, events, max, deadline } = self;
+        let file = saver.files.id(_file);
+        Ok(OpState::EpollWait(EpollWaitState { file, events: *events, max: *max, deadline: *deadline }))
     }
 
     fn name(&self) -> &'static str {

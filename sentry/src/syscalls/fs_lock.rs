@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::Saver;
+use crate::checkpoint::op::OpState;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::WaitGuard;
@@ -54,6 +56,10 @@ impl Op for LockOp {
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
         vec![self.locks.enlist(self.key, cx.waiter())]
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

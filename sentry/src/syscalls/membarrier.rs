@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::Kernel;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok, ret};
 use crate::kernel::task::CurrentTask;
@@ -66,6 +68,14 @@ struct BarrierOp {
     scheduler: Arc<Kernel>,
 }
 
+/// A restored task's barrier, which is passed.
+#[must_use]
+pub fn restored(kernel: &Arc<Kernel>) -> Box<dyn Op> {
+    // Counted, because the Op counts down when it goes.
+    let _ = kernel.sched.begin_barrier();
+    Box::new(BarrierOp { left: Vec::new(), scheduler: kernel.clone() })
+}
+
 impl Op for BarrierOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
         self.left.retain(|worker| !cx.kernel().sched.has_left(*worker));
@@ -78,6 +88,11 @@ impl Op for BarrierOp {
 
     fn is_killable_only(&self) -> bool {
         true
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        // Nobody runs guest code while it is saved: the barrier is passed.
+        Ok(OpState::Barrier)
     }
 
     fn name(&self) -> &'static str {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr, time::Timeval};
+use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::signal;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::syscall_table;
 use crate::syscalls::deadline;
+use crate::vfs::saved::FileState;
 use crate::vfs::{FdNum, FileDescription};
 
 syscall_table! {
@@ -33,7 +37,7 @@ struct PollFd {
 }
 
 /// Where a remaining timeout is written back.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum Remaining {
     No,
     Timespec(UserAddr),
@@ -41,6 +45,7 @@ enum Remaining {
 }
 
 /// How the answer is given.
+#[derive(Clone, Serialize, Deserialize)]
 enum Output {
     /// `revents` of each entry, at this array.
     Poll(UserAddr),
@@ -60,6 +65,46 @@ struct PollOp {
     output: Output,
     deadline: Option<i64>,
     remaining: Remaining,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryState {
+    fd: i32,
+    file: Option<Id<FileState>>,
+    events: u32,
+}
+
+/// [`PollOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct PollState {
+    entries: Vec<EntryState>,
+    output: Output,
+    deadline: Option<i64>,
+    remaining: Remaining,
+}
+
+impl PollState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let PollState { entries, output, deadline, remaining } = self;
+        let bits = match &output {
+            Output::Poll(_) => None,
+            Output::Select { words, .. } => Some(words.saturating_mul(64)),
+        };
+        let fits = |fd: i32| bits.is_none_or(|bits| usize::try_from(fd).is_ok_and(|fd| fd < bits));
+        if bits.is_some_and(|bits| bits > MAX_FDS) || !entries.iter().all(|e| fits(e.fd)) {
+            return Err(Unusable::Corrupt("a select"));
+        }
+        let mut restored = Vec::with_capacity(entries.len());
+        for EntryState { fd, file, events } in entries {
+            let file = file.map(|id| restorer.file(id)).transpose()?;
+            restored.push(Entry { fd, file, events: Events::from_bits_retain(events) });
+        }
+        Ok(Box::new(PollOp { entries: restored, output, deadline, remaining }))
+    }
 }
 
 impl PollOp {
@@ -166,6 +211,17 @@ impl Op for PollOp {
         self.write_remaining(cx);
         // Only ever called when a handler runs, and then poll and select always answer EINTR (signal(7)).
         Err(Errno::EINTR)
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let PollOp { entries, output, deadline, remaining } = self;
+        let entry = |Entry { fd, file, events }: &Entry| EntryState {
+            fd: *fd,
+            file: file.as_ref().map(|file| saver.files.id(file)),
+            events: events.bits(),
+        };
+        let entries = entries.iter().map(entry).collect();
+        Ok(OpState::Poll(PollState { entries, output: output.clone(), deadline: *deadline, remaining: *remaining }))
     }
 
     fn name(&self) -> &'static str {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::kernel::io_pool::Fetch;
 use crate::kernel::limits::resource;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
@@ -11,6 +14,7 @@ use crate::kernel::signal;
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::syscall_table;
+use crate::vfs::saved::FileState;
 use crate::vfs::{FdNum, FileDescription, IoCursor, IoSink, IoSource};
 
 syscall_table! {
@@ -40,6 +44,28 @@ struct TransferOp {
     nowait: bool,
     /// Content on its way into memory, and how much had been moved when it was asked for.
     fetching: Option<(Arc<Fetch>, usize)>,
+}
+
+/// [`TransferOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct TransferState {
+    file: Id<FileState>,
+    cursor: IoCursor,
+    write: bool,
+    offset: Option<u64>,
+    nowait: bool,
+}
+
+impl TransferState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let TransferState { file, cursor, write, offset, nowait } = self;
+        let cursor = cursor.checked().ok_or(Unusable::Corrupt("a read or write"))?;
+        Ok(Box::new(TransferOp { file: restorer.file(file)?, cursor, write, offset, nowait, fetching: None }))
+    }
 }
 
 impl TransferOp {
@@ -148,6 +174,19 @@ impl Op for TransferOp {
 
     fn is_killable_only(&self) -> bool {
         self.fetching.is_some()
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        // What was on its way is asked for again.
+        let TransferOp { file, cursor, write, offset, nowait, fetching: _ } = self;
+        let file = saver.files.id(file);
+        Ok(OpState::Transfer(TransferState {
+            file,
+            cursor: cursor.clone(),
+            write: *write,
+            offset: *offset,
+            nowait: *nowait,
+        }))
     }
 
     fn name(&self) -> &'static str {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::creds::Creds;
 use crate::kernel::op::{self, Attempt, Flow, Op, SyscallResult, ok, ret};
 use crate::kernel::pidfd::PidFile;
@@ -135,6 +137,10 @@ impl Op for SuspendOp {
         Err(Errno::ERESTARTNOHAND)
     }
 
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Suspend)
+    }
+
     fn name(&self) -> &'static str {
         "sigsuspend"
     }
@@ -149,6 +155,18 @@ fn rt_sigsuspend(cx: &mut CurrentTask<'_>, set: UserAddr, size: usize) -> Syscal
     let set = cx.mm()?.read_obj(set)?;
     signal::set_temporary_mask(cx, set);
     op::start(cx, SuspendOp)
+}
+
+/// `sigsuspend` or `pause` of a restored task.
+#[must_use]
+pub fn restored_suspend() -> Box<dyn Op> {
+    Box::new(SuspendOp)
+}
+
+/// `sigtimedwait` of a restored task.
+#[must_use]
+pub fn restored_sigwait(set: SigSet, info: UserAddr, deadline: Option<i64>) -> Box<dyn Op> {
+    Box::new(SigWaitOp { set: set & !UNBLOCKABLE, info, deadline })
 }
 
 /// Takes a pending signal of a set.
@@ -179,6 +197,11 @@ impl Op for SigWaitOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         Err(Errno::EINTR)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        let SigWaitOp { set, info, deadline } = self;
+        Ok(OpState::SigWait { set: *set, info: *info, deadline: *deadline })
     }
 
     fn name(&self) -> &'static str {

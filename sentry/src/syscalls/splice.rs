@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::pipe::PipeEnd;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok, ret};
 use crate::kernel::signal;
@@ -244,6 +246,10 @@ impl Op for MoveOp {
         }
     }
 
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
+    }
+
     fn name(&self) -> &'static str {
         "splice"
     }
@@ -412,6 +418,10 @@ impl Op for TeeOp {
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
         self.0.enlist(cx)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use abi::time::{NANOS_PER_SEC, Timeval};
 use abi::{Errno, Timespec, UserAddr};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Restorer, Saver, Unusable};
 use crate::kernel::clock::ClockRef;
 use crate::kernel::exit::{USER_HZ, ticks};
 use crate::kernel::op::{self, Attempt, Flow, Op, SyscallResult, ok, ret};
 use crate::kernel::signal::info::NSIG;
 use crate::kernel::task::{CurrentTask, TaskWaker, Tid};
+use crate::kernel::timer_set::saved::ClockRefState;
 use crate::kernel::timer_set::{Notify, Setting, TimerId};
 use crate::kernel::timers::TimerHandle;
 use crate::kernel::wait::WaitGuard;
@@ -117,6 +121,26 @@ struct SleepOp {
     look: Option<TimerHandle>,
 }
 
+/// [`SleepOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct SleepState {
+    clock: ClockRefState,
+    until: i64,
+    rem: UserAddr,
+    absolute: bool,
+}
+
+impl SleepState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let SleepState { clock, until, rem, absolute } = self;
+        Ok(Box::new(SleepOp { clock: clock.restore(restorer)?, until, rem, absolute, look: None }))
+    }
+}
+
 impl SleepOp {
     fn now(&self, cx: &CurrentTask<'_>) -> i64 {
         if self.clock.is_cpu() { self.clock.read(cx.kernel(), &cx.task.group) } else { cx.kernel().clock.monotonic() }
@@ -164,6 +188,12 @@ impl Op for SleepOp {
         }
         // Only a handler or death comes here, so a restart is never due.
         Err(Errno::EINTR)
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let SleepOp { clock, until, rem, absolute, look: _ } = self;
+        let clock = clock.save(saver);
+        Ok(OpState::Sleep(SleepState { clock, until: *until, rem: *rem, absolute: *absolute }))
     }
 
     fn name(&self) -> &'static str {

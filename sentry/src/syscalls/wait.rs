@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::pidfd::PidFile;
 use crate::kernel::reap::{self, Reaped, ThreadGroupRef, Wanted, Which};
 use crate::kernel::signal::SigInfo;
 use crate::kernel::task::CurrentTask;
+use crate::kernel::thread_group::saved::ThreadGroupState;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::syscall_table;
 use crate::syscalls::misc::rusage_bytes;
@@ -29,6 +33,7 @@ const WALL: u32 = 0x4000_0000;
 const WCLONE: u32 = 0x8000_0000;
 
 /// Where the answer goes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum Answer {
     Wait4 { status: UserAddr },
     Waitid { info: UserAddr },
@@ -40,6 +45,41 @@ struct WaitOp {
     nohang: bool,
     answer: Answer,
     rusage: UserAddr,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WhichState {
+    Any,
+    Process(i32),
+    Group(i32),
+    Held(Id<ThreadGroupState>),
+}
+
+/// [`WaitOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct WaitState {
+    which: WhichState,
+    wanted: Wanted,
+    nohang: bool,
+    answer: Answer,
+    rusage: UserAddr,
+}
+
+impl WaitState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let WaitState { which, wanted, nohang, answer, rusage } = self;
+        let which = match which {
+            WhichState::Any => Which::Any,
+            WhichState::Process(pid) => Which::Process(pid),
+            WhichState::Group(pgid) => Which::Group(pgid),
+            WhichState::Held(id) => Which::Held(Arc::new(reap::ThreadGroupRef(restorer.group(id)?))),
+        };
+        Ok(Box::new(WaitOp { which, wanted, nohang, answer, rusage }))
+    }
 }
 
 impl WaitOp {
@@ -88,6 +128,17 @@ impl Op for WaitOp {
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
         vec![cx.task.group.child_queue.enlist(Events::IN, cx.waiter())]
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let WaitOp { which, wanted, nohang, answer, rusage } = self;
+        let which = match which {
+            Which::Any => WhichState::Any,
+            Which::Process(pid) => WhichState::Process(*pid),
+            Which::Group(pgid) => WhichState::Group(*pgid),
+            Which::Held(held) => WhichState::Held(saver.groups.id(&held.0)),
+        };
+        Ok(OpState::Wait(WaitState { which, wanted: *wanted, nohang: *nohang, answer: *answer, rusage: *rusage }))
     }
 
     fn name(&self) -> &'static str {

@@ -7,6 +7,8 @@
 //! Lookups race with changes without a lock around both: a directory's `version` grows with every change, after the
 //! file system has made it, and a lookup that saw an older version is not cached.
 
+pub mod saved;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use abi::Errno;
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::vfs::caller::Caller;
 use crate::vfs::file::{FileDescription, FileOps, Whence};
 use crate::vfs::inode::{DirEntry, Inode};
@@ -24,6 +26,11 @@ impl DirFile {
 }
 
 impl FileOps for DirFile {
+    fn save(&self, file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let DirFile { inode: _ } = self;
+        Ok(OpsState::Directory(OpsState::path_of(file, saver)?))
+    }
+
     fn read(&self, _file: &FileDescription, _dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         Err(Errno::EISDIR)
     }
@@ -63,6 +70,10 @@ impl FileOps for DirFile {
 pub struct PathFile;
 
 impl FileOps for PathFile {
+    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Path)
+    }
+
     fn read(&self, _file: &FileDescription, _dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         Err(Errno::EBADF)
     }

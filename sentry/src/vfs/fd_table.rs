@@ -1,5 +1,7 @@
 //! Descriptor tables (`CLONE_FILES` shares one).
 
+pub mod saved;
+
 use std::sync::Arc;
 
 use abi::Errno;

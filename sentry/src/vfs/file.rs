@@ -1,10 +1,14 @@
 //! Open files: what descriptors name.
 
+pub mod saved;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitQueue};
@@ -238,6 +242,12 @@ pub trait FileOps: Send + Sync {
     fn describe(&self) -> String {
         "anon_inode:[unknown]".to_owned()
     }
+
+    /// What stands for it in saved state; `file` is open by it.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    fn save(&self, file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused>;
 
     /// For downcasts by the subsystem that made it (sockets, epoll, pipes).
     fn as_any(&self) -> &dyn std::any::Any;

@@ -12,7 +12,7 @@ use crate::vfs::caller::Caller;
 use crate::vfs::file::{FileOps, OpenFlags};
 
 /// Names an inode within its kernel: device number and inode number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct InodeKey {
     /// `st_dev`.
     pub dev: u64,
@@ -21,7 +21,7 @@ pub struct InodeKey {
 }
 
 /// The type bits of a mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum FileType {
     /// S_IFREG.
     Regular,
@@ -77,7 +77,7 @@ impl FileType {
 }
 
 /// What `stat(2)` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Attr {
     /// Identity.
     pub key: InodeKey,

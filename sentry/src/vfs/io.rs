@@ -16,7 +16,7 @@ pub const MAX_RW_COUNT: usize = 0x7fff_f000;
 pub const IOV_MAX: usize = 1024;
 
 /// A parsed vector of guest buffers and how far it has been used.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct IoCursor {
     parts: Vec<(UserAddr, usize)>,
     index: usize,
@@ -62,6 +62,15 @@ impl IoCursor {
         mm.read_bytes(iov, zerocopy::IntoBytes::as_mut_bytes(raw.as_mut_slice()))?;
         let part = |[base, len]: [u64; 2]| usize::try_from(len).map(|len| (UserAddr(base), len));
         Self::new(raw.into_iter().map(part).collect::<Result<_, _>>().map_err(|_| Errno::EINVAL)?)
+    }
+
+    /// One that came from a snapshot, where its numbers agree.
+    #[must_use]
+    pub fn checked(self) -> Option<Self> {
+        let sum = self.parts.iter().try_fold(0usize, |sum, (_, len)| sum.checked_add(*len))?;
+        let inside = self.parts.get(self.index).map_or(self.within == 0, |(_, len)| self.within <= *len);
+        let good = sum == self.total && self.total <= MAX_RW_COUNT && self.done <= self.total && inside;
+        (good && self.parts.len() <= IOV_MAX && self.index <= self.parts.len()).then_some(self)
     }
 
     /// Bytes moved so far.

@@ -23,6 +23,7 @@ pub mod open;
 pub mod path;
 pub mod perm;
 pub mod rename;
+pub mod saved;
 pub mod set_attr;
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,22 @@ impl Vfs {
     #[must_use]
     pub fn new_dev(&self) -> u64 {
         nix::sys::stat::makedev(0, u64::from(self.next_dev.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// How many device numbers were given out, for saved state.
+    #[must_use]
+    pub fn devices(&self) -> u32 {
+        self.next_dev.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with device numbers from `next` on.
+    pub fn set_devices(&self, next: u32) {
+        self.next_dev.store(next, Ordering::Relaxed);
+    }
+
+    /// Makes `dev` the next device number given out: a restored file system keeps its own.
+    pub fn expect_dev(&self, dev: u64) {
+        self.set_devices(u32::try_from(nix::sys::stat::minor(dev)).unwrap_or(0));
     }
 
     /// The place of a file that `memfd_create(2)` made: shown as `/memfd:NAME (deleted)`.

@@ -1,5 +1,7 @@
 //! Mounts: which file system covers which place.
 
+pub mod saved;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -196,6 +198,20 @@ impl MountTable {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (flags, place) = (AtomicU32::new(flags.bits()), Mutex::new(Level::Leaf, None));
         Arc::new(Mount { id, root, sb, watches: self.watches.clone(), flags, place })
+    }
+
+    /// A mount with the number that it had when it was saved.
+    #[must_use]
+    pub fn detached_as(&self, id: u32, sb: Arc<SuperBlock>, root: Arc<Dentry>, flags: MountFlags) -> Arc<Mount> {
+        self.next_id.fetch_max(id.saturating_add(1), Ordering::Relaxed);
+        let (flags, place) = (AtomicU32::new(flags.bits()), Mutex::new(Level::Leaf, None));
+        Arc::new(Mount { id, root, sb, watches: self.watches.clone(), flags, place })
+    }
+
+    /// The next number of a mount.
+    #[must_use]
+    pub fn next_id(&self) -> u32 {
+        self.next_id.load(Ordering::Relaxed)
     }
 
     /// Makes `mount` the root of the tree.

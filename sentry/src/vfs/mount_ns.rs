@@ -1,5 +1,7 @@
 //! Mount namespaces: each a tree of mounts of its own in the one table, copied at `unshare(CLONE_NEWNS)`.
 
+pub mod saved;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use abi::Errno;
 
 use super::Device;
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::mappable::Mappable;
 use crate::vfs::{Caller, FileDescription, FileOps, IoSink, IoSource, OpenFlags, Whence};
 
@@ -72,6 +74,10 @@ fn swallow(src: &mut IoSource<'_>) -> Result<usize, Errno> {
 }
 
 impl FileOps for MemDeviceFile {
+    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        OpsState::device(file)
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         match self.kind {
             Kind::Null => Ok(0),

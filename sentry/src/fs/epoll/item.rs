@@ -32,7 +32,7 @@ impl Key {
 }
 
 /// What a user asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Interest {
     /// Events and EPOLL flags.
     pub events: u32,

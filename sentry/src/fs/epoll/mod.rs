@@ -5,12 +5,15 @@
 //! holds its file weakly: closing the last descriptor removes it.
 
 mod item;
+pub mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::epoll::item::Item;
 pub use crate::fs::epoll::item::{Interest, Key};
 use crate::kernel::wait::{Events, WaitQueue};
@@ -218,6 +221,10 @@ impl Epoll {
 }
 
 impl FileOps for EpollFile {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Epoll(self.0.save(saver)))
+    }
+
     fn poll(&self, _file: &FileDescription) -> Events {
         if self.0.is_ready() { Events::READABLE } else { Events::default() }
     }

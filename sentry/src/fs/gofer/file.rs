@@ -81,6 +81,14 @@ impl GoferFile {
 }
 
 impl FileOps for GoferFile {
+    fn save(
+        &self,
+        file: &FileDescription,
+        _saver: &mut crate::checkpoint::Saver,
+    ) -> Result<crate::checkpoint::ops::OpsState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new(format!("the open file {} of a host directory", file.name())))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let mut done = 0usize;
         while dst.remaining() > 0 {

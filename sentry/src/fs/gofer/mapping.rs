@@ -86,6 +86,13 @@ impl GoferMapping {
 }
 
 impl Mappable for GoferMapping {
+    fn save(
+        self: Arc<Self>,
+        _saver: &mut crate::checkpoint::Saver,
+    ) -> Result<crate::mm::saved::MappableState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new("a mapped file of a host directory"))
+    }
+
     fn translate(
         &self,
         range: FileRange,

@@ -10,17 +10,17 @@ use crate::vfs::{IoSink, IoSource};
 const PAGE: usize = 4096;
 
 /// A stretch of the queue.
-struct Segment {
-    len: usize,
+pub(super) struct Segment {
+    pub(super) len: usize,
     /// Read by itself: what the reader has no room for is dropped.
-    packet: bool,
+    pub(super) packet: bool,
 }
 
 /// A bounded byte queue. Costs memory only for what waits in it.
 pub struct Buffer {
-    bytes: VecDeque<u8>,
-    segments: VecDeque<Segment>,
-    capacity: usize,
+    pub(super) bytes: VecDeque<u8>,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) capacity: usize,
 }
 
 impl Buffer {

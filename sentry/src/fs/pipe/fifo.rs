@@ -5,13 +5,17 @@ use std::sync::{Arc, Weak};
 
 use abi::Errno;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::fs::pipe::Pipe;
+use crate::fs::pipe::saved::PipeState;
 use crate::kernel::Kernel;
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
 use crate::sync::{Level, Mutex};
 use crate::vfs::path::PathRef;
+use crate::vfs::saved::FileState;
 use crate::vfs::{FileDescription, Inode, InodeKey, OpenFlags};
 
 /// The pipes of FIFO inodes that are open somewhere.
@@ -26,6 +30,18 @@ impl Default for Fifos {
 }
 
 impl Fifos {
+    /// Those that are open, for saved state.
+    #[must_use]
+    pub fn open_pipes(&self) -> Vec<(InodeKey, Arc<Pipe>)> {
+        let open = self.open.lock();
+        open.iter().filter_map(|(key, pipe)| Some((*key, pipe.upgrade()?))).collect()
+    }
+
+    /// Makes `pipe` that of a FIFO's inode.
+    pub fn put(&self, key: InodeKey, pipe: &Arc<Pipe>) {
+        self.open.lock().insert(key, Arc::downgrade(pipe));
+    }
+
     fn get(&self, kernel: &Kernel, key: InodeKey) -> Arc<Pipe> {
         let mut open = self.open.lock();
         if let Some(pipe) = open.get(&key).and_then(Weak::upgrade) {
@@ -68,6 +84,29 @@ struct OpenOp {
     writers: u64,
 }
 
+/// [`OpenOp`] as saved state.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct OpenState {
+    pipe: Id<PipeState>,
+    file: Id<FileState>,
+    flags: u32,
+    waits: bool,
+    readers: u64,
+    writers: u64,
+}
+
+impl OpenState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let OpenState { pipe, file, flags, waits, readers, writers } = self;
+        let (pipe, file) = (restorer.pipe(pipe)?, restorer.file(file)?);
+        Ok(Box::new(OpenOp { pipe, file, flags: OpenFlags::from_bits_retain(flags), waits, readers, writers }))
+    }
+}
+
 impl OpenOp {
     fn has_peer(&self) -> bool {
         let state = self.pipe.state.lock();
@@ -92,6 +131,13 @@ impl Op for OpenOp {
 
     fn enlist(&mut self, cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
         vec![self.pipe.queue.enlist(Events::all(), cx.waiter())]
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let OpenOp { pipe, file, flags, waits, readers, writers } = self;
+        let (pipe, file) = (saver.pipes.id(pipe), saver.files.id(file));
+        let (flags, readers, writers) = (flags.bits(), *readers, *writers);
+        Ok(OpState::OpenFifo(OpenState { pipe, file, flags, waits: *waits, readers, writers }))
     }
 
     fn name(&self) -> &'static str {

@@ -2,11 +2,14 @@
 
 mod buffer;
 pub mod fifo;
+pub mod saved;
 
 use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::anon;
 use crate::fs::pipe::buffer::Buffer;
 use crate::kernel::Kernel;
@@ -154,6 +157,10 @@ impl PipeEnd {
 }
 
 impl FileOps for PipeEnd {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Pipe(self.state(saver)))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         if dst.remaining() == 0 {
             return Ok(0);

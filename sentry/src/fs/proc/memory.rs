@@ -6,6 +6,8 @@ use std::sync::Arc;
 use abi::{AddrRange, Errno, PAGE_SIZE, UserAddr};
 
 use super::pid::{Of, may_look};
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::Mm;
 use crate::vfs::{Attr, Caller, FileDescription, FileOps, Inode, IoSink, IoSource, OpenFlags, SetAttr, StatFs, Whence};
 
@@ -112,6 +114,10 @@ fn read_page_map(mm: &Mm, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Er
 }
 
 impl FileOps for OpenMemory {
+    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new(format!("the open file {}", file.name())))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let Some(mm) = &self.mm else { return Ok(0) };
         match self.kind {

@@ -9,6 +9,7 @@ mod locks;
 mod maps;
 mod memory;
 mod mounts;
+pub mod nanovisor;
 mod net;
 mod pid;
 mod status;
@@ -145,5 +146,6 @@ pub fn mount(kernel: &Arc<Kernel>, ns: &Namespaces) -> SuperBlock {
     fixed.push(("sys", sysctl::directory(&proc)));
     fixed.push(("mounts", fixed_link(&fs, "self/mounts")));
     fixed.push(("net", fixed_link(&fs, "self/net")));
+    fixed.push(("nanovisor", nanovisor::directory(&proc)));
     SuperBlock::new("proc", b"proc", String::new(), false, PseudoDir::new(&fs, 0o555, Root { proc, fixed }))
 }

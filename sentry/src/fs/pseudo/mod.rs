@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Errno, Timespec};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Bytes, Refused, Saver};
 use crate::sync::{Level, Mutex};
 use crate::vfs::file::{FileDescription, Target};
 use crate::vfs::{
@@ -147,12 +149,32 @@ impl Inode for PseudoFile {
     }
 }
 
-struct OpenPseudo {
+/// A made-up file, open.
+pub struct OpenPseudo {
     inode: Arc<PseudoFile>,
     text: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
+impl OpenPseudo {
+    /// `inode` opened again, with the content that was made when it was read before.
+    ///
+    /// # Errors
+    /// It is another kind of file now.
+    pub fn again(inode: Arc<dyn Inode>, caller: &Caller<'_>, text: Option<Vec<u8>>) -> Result<Arc<dyn FileOps>, Errno> {
+        let ops = inode.open(caller, OpenFlags::empty())?;
+        let file = ops.as_any().downcast_ref::<OpenPseudo>().ok_or(Errno::ESTALE)?;
+        *file.text.lock() = text.map(Arc::new);
+        Ok(ops)
+    }
+}
+
 impl FileOps for OpenPseudo {
+    fn save(&self, file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let OpenPseudo { inode: _, text } = self;
+        let text = text.lock().as_ref().map(|text| Bytes(text.to_vec()));
+        Ok(OpsState::Pseudo { path: OpsState::path_of(file, saver)?, text })
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let known = if offset == 0 { None } else { self.text.lock().clone() };
         let text = match known {

@@ -9,9 +9,12 @@ use platform::Access;
 use rofs::ExtentKind;
 
 use super::RofsInode;
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::tmpfs::seek_regular;
 use crate::mm::Mm;
 use crate::mm::mappable::{FileRange, Mappable, TranslateError, Translation};
+use crate::mm::saved::MappableState;
 use crate::vfs::{FileDescription, FileOps, Inode, InodeKey, IoSink, Whence};
 
 /// An open regular file.
@@ -26,6 +29,10 @@ impl RofsFile {
 }
 
 impl FileOps for RofsFile {
+    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new(format!("the open file {}", file.name())))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         let fs = &self.inode.fs;
         let reader = fs.reader()?;
@@ -180,6 +187,10 @@ impl Mappable for RofsInode {
 
     fn key(&self) -> InodeKey {
         self.attr().key
+    }
+
+    fn save(self: Arc<Self>, _saver: &mut Saver) -> Result<MappableState, Refused> {
+        Ok(MappableState::Image(self.inode.nid))
     }
 }
 

@@ -30,6 +30,18 @@ fn kind(of: rofs::FileType) -> FileType {
 }
 
 impl RofsInode {
+    /// The image.
+    #[must_use]
+    pub fn file_system(&self) -> Arc<RofsFs> {
+        self.fs.clone()
+    }
+
+    /// Its number in the image.
+    #[must_use]
+    pub fn nid(&self) -> u64 {
+        self.inode.nid
+    }
+
     pub(super) fn new(fs: Arc<RofsFs>, inode: rofs::Inode) -> Self {
         RofsInode { fs, inode }
     }

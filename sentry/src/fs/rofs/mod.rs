@@ -64,6 +64,28 @@ impl RofsFs {
         Ok(Arc::new(RofsInode::new(self.clone(), root)))
     }
 
+    /// The inode with this number.
+    ///
+    /// # Errors
+    /// `EUCLEAN` where there is none.
+    pub fn inode(self: &Arc<Self>, nid: u64) -> Result<Arc<RofsInode>, Errno> {
+        let inode = self.reader()?.inode(nid).map_err(|e| self.corrupt(&e))?;
+        Ok(Arc::new(RofsInode::new(self.clone(), inode)))
+    }
+
+    /// How the image is recognised: its length, and a checksum of its first block, where the superblock lies.
+    #[must_use]
+    pub fn identity(&self) -> (u64, u32) {
+        let bytes: &[u8] = self.image.get_ref();
+        (bytes.len() as u64, snapshot::crc32(bytes.get(..4096).unwrap_or(bytes)))
+    }
+
+    /// The device number of its inodes.
+    #[must_use]
+    pub fn dev(&self) -> u64 {
+        self.dev
+    }
+
     /// The file system for mounting.
     ///
     /// # Errors

@@ -15,21 +15,21 @@ const OWN_COOKIES: u64 = 1 << 62;
 const LINK_MAX: u32 = 65_000;
 
 /// A name that is not as it is below.
-struct Entry {
+pub(super) struct Entry {
     /// What it names; `None` hides the name below (a whiteout).
-    node: Option<Arc<Node>>,
+    pub(super) node: Option<Arc<Node>>,
     /// Whether the directory below has this name.
-    below: bool,
+    pub(super) below: bool,
     /// Its place in listings, where the directory below has it not.
-    cookie: u64,
+    pub(super) cookie: u64,
 }
 
 /// What a directory has of its own.
 #[derive(Default)]
 pub(super) struct Entries {
-    map: HashMap<Vec<u8>, Entry>,
-    by_cookie: BTreeMap<u64, Vec<u8>>,
-    next_cookie: u64,
+    pub(super) map: HashMap<Vec<u8>, Entry>,
+    pub(super) by_cookie: BTreeMap<u64, Vec<u8>>,
+    pub(super) next_cookie: u64,
 }
 
 impl Entries {

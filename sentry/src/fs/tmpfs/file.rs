@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use abi::Errno;
 
 use super::{Node, touch_now};
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::mappable::Mappable;
 use crate::mm::object::MemoryObject;
 use crate::vfs::perm::without_set_id;
@@ -85,6 +87,11 @@ impl MemFile {
 }
 
 impl FileOps for MemFile {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let MemFile { node, strips } = self;
+        Ok(OpsState::Memory { node: saver.nodes.id(node), strips: *strips })
+    }
+
     fn read(&self, file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         self.accessed(file);
         self.node.object()?.read_at(dst, offset)

@@ -7,17 +7,26 @@ use abi::Errno;
 
 use super::Node;
 use super::file::seek_regular;
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::mm::mappable::Mappable;
 use crate::vfs::{Attr, FileDescription, FileOps, Inode, IoSink, Whence};
 
 /// Reads the file below until somebody changes the file, and what they made of it from then on. (Linux's overlayfs
 /// goes on with the file below; programs that follow a log file are better off so.)
-pub(super) struct LowerFile {
+pub struct LowerFile {
+    /// The inode.
     pub node: Arc<Node>,
+    /// The file below.
     pub lower: Arc<dyn FileOps>,
 }
 
 impl FileOps for LowerFile {
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let LowerFile { node, lower: _ } = self;
+        Ok(OpsState::Lower(saver.nodes.id(node)))
+    }
+
     fn read(&self, file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {
         match self.node.content.get() {
             Some(content) => content.read_at(dst, offset),

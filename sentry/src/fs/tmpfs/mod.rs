@@ -11,6 +11,7 @@ mod lower;
 mod lower_file;
 mod node;
 mod rename;
+pub mod saved;
 mod xattr;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use crate::vfs::mount::SuperBlock;
 use crate::vfs::{FileType, Inode, InodeKey, NewNode, StatFs, Vfs, now};
 
 pub use file::{MemFile, seek_regular};
+pub use lower_file::LowerFile;
 pub use node::Node;
 
 /// `TMPFS_MAGIC`.
@@ -37,7 +39,7 @@ const FIRST_INO_ABOVE_LOWER: u64 = 1 << 48;
 const NODE_COST: u64 = 1024;
 
 /// Limits of a tmpfs, as its mount options say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Bytes; `None` for what the sandbox has.
     pub size: Option<u64>,
@@ -111,7 +113,7 @@ impl TmpFs {
         SuperBlock::new("overlay", b"overlay", String::new(), false, root).on_drop(move || keeper.forget_all())
     }
 
-    fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         let all = std::mem::take(&mut *self.by_lower.lock());
         drop(all);
     }

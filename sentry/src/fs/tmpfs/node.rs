@@ -19,7 +19,7 @@ use crate::vfs::{
 };
 
 /// What can change of an inode, apart from its content.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Meta {
     pub perm: u32,
     pub uid: u32,
@@ -50,11 +50,11 @@ pub struct Node {
     pub(super) target: Vec<u8>,
     /// A directory's changed entries.
     pub(super) entries: Mutex<Entries>,
-    charged: bool,
+    pub(super) charged: bool,
 }
 
 impl Node {
-    fn build(
+    pub(super) fn build(
         myself: Weak<Node>,
         fs: &Arc<TmpFs>,
         ino: u64,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr};
 
+use crate::checkpoint::ops::OpsState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::anon;
 use crate::fs::tty::transfer::{ReadOp, WriteOp};
 use crate::fs::tty::{Ptys, Tty, ioctl};
@@ -75,6 +77,10 @@ impl SlaveFile {
 }
 
 impl FileOps for SlaveFile {
+    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new(format!("the terminal {}", file.name())))
+    }
+
     /// Without job control: for transfers between files. Calls of programs come as [`ReadOp`].
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         if self.is_dead() {
@@ -174,6 +180,10 @@ impl MasterFile {
 }
 
 impl FileOps for MasterFile {
+    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
+        Err(Refused::new(format!("the terminal {}", file.name())))
+    }
+
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {
         self.tty.read_master(dst)
     }

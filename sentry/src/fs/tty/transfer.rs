@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use abi::Errno;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::fs::tty::termios::{cc, flag};
 use crate::fs::tty::{SlaveFile, Tty, job};
 use crate::kernel::op::{Attempt, Op};
@@ -149,6 +151,10 @@ impl Op for ReadOp {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
     }
 
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
+    }
+
     fn name(&self) -> &'static str {
         "n_tty_read"
     }
@@ -202,6 +208,10 @@ impl Op for WriteOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

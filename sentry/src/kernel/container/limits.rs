@@ -1,5 +1,7 @@
 //! What a container may use, and has used.
 
+pub(super) mod saved;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::boot::spec::ResourceLimits;

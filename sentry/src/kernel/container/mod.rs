@@ -8,6 +8,7 @@ mod limits;
 mod namespaces;
 mod outside;
 mod requests;
+pub mod saved;
 mod spawn;
 pub mod start;
 pub mod stats;

@@ -52,6 +52,17 @@ impl Default for Numbers {
 }
 
 impl Numbers {
+    /// The number that is given next, for saved state.
+    #[must_use]
+    pub fn given(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Goes on from what [`Numbers::given`] said.
+    pub fn go_on(&self, next: u32) {
+        self.0.store(next, Ordering::Relaxed);
+    }
+
     /// The next number.
     #[must_use]
     pub fn next(&self) -> u32 {

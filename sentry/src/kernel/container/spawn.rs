@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use abi::Errno;
 use platform::ArchState;
 
+use crate::boot::STREAMS;
 use crate::boot::request::Token;
 use crate::boot::spec::{ProcessSpec, Rlimit, Stdio};
 use crate::fs::host::HostFile;
@@ -55,7 +56,7 @@ impl Kernel {
         let tree = container.state.lock().tree.clone();
         let tree = tree.ok_or_else(|| (Errno::ESRCH, format!("container {} is going", container.id)))?;
         let fs = FsContext::of(FsState { umask: spec.umask.unwrap_or(0o022) & 0o777, ..tree.clone() });
-        let (fds, console) = self.descriptors((container, &tree), spec.stdio, spec.preserved)?;
+        let (fds, console) = self.descriptors((container, &tree), spec.stdio, spec.preserved, start)?;
         let shared = TaskShared {
             mm: Some(Mm::new(self).map_err(failed("making an address space"))?),
             fds: Some(Arc::new(fds)),
@@ -97,15 +98,18 @@ impl Kernel {
         (container, tree): (&Arc<Container>, &FsState),
         stdio: Stdio,
         preserved: Vec<OwnedFd>,
+        start: Start,
     ) -> Result<(FdTable, Option<Arc<Console>>), Refusal> {
         let failed = failed("installing descriptors");
         let fds = FdTable::new();
         let install = |file| fds.install(file, false, 0, NR_OPEN).map(|_| ()).map_err(&failed);
-        let open = |fd| HostFile::open(&self.reactor, fd).map_err(host_failed("taking a descriptor over"));
+        let open = |fd, name| HostFile::open(&self.reactor, fd, name).map_err(host_failed("taking a descriptor over"));
+        // Only the first process's streams are given anew after a restore.
+        let names = if start == Start::Executed { [HostFile::UNNAMED; 3] } else { STREAMS };
         let console = match stdio {
             Stdio::Host(streams) => {
-                for fd in streams {
-                    install(open(fd)?)?;
+                for (fd, name) in streams.into_iter().zip(names) {
+                    install(open(fd, name)?)?;
                 }
                 None
             }
@@ -116,12 +120,12 @@ impl Kernel {
                 let terminal = console.open(&Caller::kernel(&self.vfs, tree.root.clone())).map_err(&failed)?;
                 install(terminal.clone())?;
                 install(terminal.clone())?;
-                install(stderr.map(open).transpose()?.unwrap_or(terminal))?;
+                install(stderr.map(|fd| open(fd, names[2])).transpose()?.unwrap_or(terminal))?;
                 Some(console)
             }
         };
         for fd in preserved {
-            install(open(fd)?)?;
+            install(open(fd, HostFile::UNNAMED)?)?;
         }
         Ok((fds, console))
     }

@@ -225,6 +225,13 @@ impl Op for StartOp {
         true
     }
 
+    fn save(
+        &self,
+        _saver: &mut crate::checkpoint::Saver,
+    ) -> Result<crate::checkpoint::op::OpState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new("a process that has not begun its program"))
+    }
+
     fn name(&self) -> &'static str {
         "start"
     }

@@ -7,6 +7,7 @@
 pub mod op;
 pub mod pi;
 pub mod robust;
+pub mod saved;
 pub mod wait;
 
 use std::collections::VecDeque;

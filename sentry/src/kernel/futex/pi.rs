@@ -5,6 +5,8 @@ use std::sync::Arc;
 use abi::{Errno, UserAddr};
 use memory::copy::Atomic32;
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::futex::robust::{OWNER_DIED, TID_MASK, WAITERS};
 use crate::kernel::futex::{ANY, Waiter, mark_woken, take};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
@@ -95,6 +97,10 @@ impl Op for LockOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         self.give_up(Errno::ERESTARTNOINTR)
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 use memory::copy::Atomic32;
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Restorer, Saver, Unusable};
+use crate::kernel::futex::saved::WaiterState;
 use crate::kernel::futex::{Futexes, Waiter};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
-use crate::kernel::task::CurrentTask;
+use crate::kernel::task::{CurrentTask, Task};
 use crate::kernel::wait::WaitGuard;
 
 /// One word to wait on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Word {
     /// Address.
     pub addr: UserAddr,
@@ -30,6 +34,31 @@ struct FutexOp {
     started: bool,
     deadline: Option<i64>,
     kernel: Arc<crate::kernel::Kernel>,
+}
+
+/// [`FutexOp`] as saved state.
+#[derive(Serialize, Deserialize)]
+pub struct FutexState {
+    words: Vec<Word>,
+    queued: Vec<WaiterState>,
+    started: bool,
+    deadline: Option<i64>,
+}
+
+impl FutexState {
+    /// The call. Its places in the buckets follow in the order of all.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, task: &Arc<Task>, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let FutexState { words, queued, started, deadline } = self;
+        let kernel = restorer.kernel.clone();
+        let mut waiters = Vec::with_capacity(queued.len());
+        for state in queued {
+            waiters.push(state.restore(task, restorer)?);
+        }
+        Ok(Box::new(FutexOp { words, queued: waiters, started, deadline, kernel }))
+    }
 }
 
 impl FutexOp {
@@ -100,6 +129,12 @@ impl Op for FutexOp {
         // With a timeout it does not start over: the relative one would begin anew (ERESTART_RESTARTBLOCK).
         let restart = if self.deadline.is_some() { Errno::ERESTART_RESTARTBLOCK } else { Errno::ERESTARTSYS };
         self.leave().ok_or(restart)
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let FutexOp { words, queued, started, deadline, kernel: _ } = self;
+        let queued = queued.iter().map(|waiter| waiter.save(&saver.kernel)).collect();
+        Ok(OpState::Futex(FutexState { words: words.clone(), queued, started: *started, deadline: *deadline }))
     }
 
     fn name(&self) -> &'static str {

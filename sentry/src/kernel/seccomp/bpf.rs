@@ -9,7 +9,7 @@ pub const DATA_LEN: u32 = 64;
 const SCRATCH: usize = 16;
 
 /// `struct sock_filter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Insn {
     /// Operation.
     pub code: u16,
@@ -156,6 +156,12 @@ fn check_scratch(insns: &[Insn]) -> Result<(), Errno> {
 }
 
 impl Program {
+    /// Its instructions.
+    #[must_use]
+    pub fn insns(&self) -> &[Insn] {
+        &self.0
+    }
+
     /// Checks a program.
     ///
     /// # Errors

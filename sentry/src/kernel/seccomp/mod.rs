@@ -1,6 +1,7 @@
 //! seccomp(2): system call filters of guests.
 
 pub mod bpf;
+pub mod saved;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

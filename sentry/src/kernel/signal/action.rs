@@ -27,7 +27,7 @@ pub const SIG_DFL: u64 = 0;
 pub const SIG_IGN: u64 = 1;
 
 /// `struct sigaction` as the system call has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SigAction {
     /// Handler address, or [`SIG_DFL`] or [`SIG_IGN`].
     pub handler: u64,

@@ -9,7 +9,7 @@ use crate::kernel::task::CurrentTask;
 use crate::mm::FaultSignal;
 
 /// What a signal frame says of the last fault.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FaultContext {
     /// Exception vector.
     pub trapno: u64,

@@ -43,7 +43,7 @@ pub const SYNCHRONOUS: SigSet = bit(libc::SIGSEGV)
     | bit(libc::SIGSYS);
 
 /// What the kernel keeps of a `siginfo_t` (`kernel_siginfo_t`: the first 48 of 128 bytes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SigInfo {
     /// Signal number.
     pub signo: i32,

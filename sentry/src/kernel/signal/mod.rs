@@ -6,6 +6,7 @@ pub mod fault;
 pub mod frame;
 pub mod info;
 pub mod queue;
+pub mod saved;
 pub mod send;
 pub mod stop;
 
@@ -173,7 +174,7 @@ pub fn set_temporary_mask(cx: &mut CurrentTask<'_>, mask: SigSet) {
 }
 
 /// A thread's alternate signal stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AltStack {
     /// Lowest address.
     pub sp: u64,

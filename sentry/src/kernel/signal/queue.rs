@@ -35,6 +35,20 @@ impl PendingQueue {
         self.set
     }
 
+    /// What is pending, and with which information, for saved state.
+    #[must_use]
+    pub(super) fn parts(&self) -> (SigSet, Vec<SigInfo>) {
+        let PendingQueue { set, infos, counter: _ } = self;
+        (*set, infos.iter().copied().collect())
+    }
+
+    /// A queue of what [`PendingQueue::parts`] gave. Its signals count.
+    #[must_use]
+    pub(super) fn from_parts(set: SigSet, infos: Vec<SigInfo>, counter: &Counter) -> Self {
+        counter.fetch_add(infos.len(), Ordering::Relaxed);
+        PendingQueue { set, infos: infos.into(), counter: Some(counter.clone()) }
+    }
+
     /// How many are queued with their information.
     #[must_use]
     pub fn len(&self) -> usize {

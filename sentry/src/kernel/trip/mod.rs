@@ -299,6 +299,13 @@ impl Op for TripOp {
         true
     }
 
+    fn save(
+        &self,
+        _saver: &mut crate::checkpoint::Saver,
+    ) -> std::result::Result<crate::checkpoint::op::OpState, crate::checkpoint::Refused> {
+        Err(crate::checkpoint::Refused::new("a call that waits for a host directory"))
+    }
+
     fn name(&self) -> &'static str {
         "gofer"
     }

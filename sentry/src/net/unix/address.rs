@@ -7,6 +7,7 @@ use abi::Errno;
 
 use crate::net::unix::UnixSocket;
 use crate::net::unix::gc::InFlight;
+use crate::net::unix::saved::Binding;
 use crate::sync::{Level, Mutex};
 use crate::vfs::InodeKey;
 
@@ -14,7 +15,7 @@ use crate::vfs::InodeKey;
 const PATH_MAX: usize = 108;
 
 /// A parsed address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Address {
     /// No name.
     Unnamed,
@@ -83,6 +84,19 @@ impl Default for UnixNames {
 }
 
 impl UnixNames {
+    /// Where `socket` is bound, for saved state.
+    pub(super) fn bindings_of(&self, socket: &Arc<UnixSocket>) -> Vec<Binding> {
+        let bound = self.bound.lock();
+        let Bound { abstracts, inodes, next_auto: _ } = &*bound;
+        let ours = |weak: &Weak<UnixSocket>| std::ptr::eq(weak.as_ptr(), Arc::as_ptr(socket));
+        let names = abstracts
+            .iter()
+            .filter(|(_, weak)| ours(weak))
+            .map(|((net, name), _)| Binding::Abstract(*net, name.clone()));
+        let places = inodes.iter().filter(|(_, weak)| ours(weak)).map(|(key, _)| Binding::Inode(*key));
+        names.chain(places).collect()
+    }
+
     /// Binds an abstract name of network namespace `net`.
     ///
     /// # Errors

@@ -12,19 +12,19 @@ use crate::vfs::{FileDescription, IoSink, IoSource};
 /// Messages that may wait at a datagram socket (`net.unix.max_dgram_qlen`).
 const MAX_DATAGRAMS: usize = 512;
 
-struct Message {
-    data: Vec<u8>,
+pub(super) struct Message {
+    pub(super) data: Vec<u8>,
     /// Bytes of `data` already read (streams).
-    start: usize,
-    from: Vec<u8>,
-    control: Control,
+    pub(super) start: usize,
+    pub(super) from: Vec<u8>,
+    pub(super) control: Control,
 }
 
 /// A queue of messages. A stream reads across messages, up to one that carries descriptors.
 #[derive(Default)]
 pub struct Inbox {
-    messages: VecDeque<Message>,
-    bytes: usize,
+    pub(super) messages: VecDeque<Message>,
+    pub(super) bytes: usize,
     /// Nothing will be added: the peer is gone or shut its writing half.
     pub ended: bool,
     /// Nothing will be read any more.

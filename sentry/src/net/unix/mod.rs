@@ -6,6 +6,7 @@
 pub mod address;
 pub mod gc;
 mod inbox;
+pub mod saved;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -91,6 +92,12 @@ impl UnixSocket {
         state.connected = true;
         state.peer_address = address;
         state.peer_creds = Some(creds);
+    }
+
+    /// Itself, counted.
+    #[must_use]
+    pub fn this(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     fn is_stream(&self) -> bool {

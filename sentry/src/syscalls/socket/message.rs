@@ -1,10 +1,14 @@
 //! Sending and receiving: sendto, sendmsg, recvfrom, recvmsg and their multiples.
 
+pub mod saved;
+
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult};
 use crate::kernel::signal;
 use crate::kernel::task::CurrentTask;
@@ -18,7 +22,7 @@ use crate::syscalls::socket::{read_addr, write_addr};
 use crate::vfs::{FdNum, FileDescription, IoCursor, IoSink, IoSource};
 
 /// `struct msghdr` (`struct user_msghdr`).
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, serde::Serialize, serde::Deserialize)]
 #[repr(C)]
 struct MsgHdr {
     name: u64,
@@ -91,6 +95,10 @@ impl Op for SendOp {
 
     fn interrupted(&mut self, _cx: &mut CurrentTask<'_>) -> Result<u64, Errno> {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(interrupt_code(self.deadline)) }
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Send(self.state(saver)?))
     }
 
     fn name(&self) -> &'static str {
@@ -169,6 +177,7 @@ pub(super) fn sendmsg(cx: &mut CurrentTask<'_>, fd: FdNum, msg: UserAddr, flags:
 }
 
 /// Where a received message's parts go.
+#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
 enum RecvOutput {
     /// recvfrom: address and its length.
     Address(UserAddr, UserAddr),
@@ -280,6 +289,10 @@ impl Op for RecvOp {
             return self.finish(cx, Received::default());
         }
         Err(interrupt_code(self.deadline))
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Recv(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {
@@ -403,6 +416,10 @@ impl Op for ManyOp {
             return Ok(u64::from(self.done));
         }
         self.current.as_mut().map_or(Err(Errno::EINTR), |op| op.interrupted(cx))
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::new(format!("a call that waits ({})", self.name())))
     }
 
     fn name(&self) -> &'static str {

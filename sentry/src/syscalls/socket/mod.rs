@@ -1,8 +1,8 @@
 //! Socket calls. Addresses, control data and vectors are parsed once, at the edge.
 
-mod message;
+pub mod message;
 mod options;
-mod setup;
+pub mod setup;
 
 use abi::{Errno, UserAddr};
 

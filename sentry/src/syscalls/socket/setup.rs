@@ -1,9 +1,13 @@
 //! Making, naming and connecting sockets.
 
+pub mod saved;
+
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard};
@@ -106,6 +110,10 @@ impl Op for ConnectOp {
         self.deadline
     }
 
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Connect(self.state(saver)))
+    }
+
     fn name(&self) -> &'static str {
         "connect"
     }
@@ -158,6 +166,10 @@ impl Op for AcceptOp {
 
     fn deadline(&self) -> Option<i64> {
         self.deadline
+    }
+
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Accept(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {

@@ -177,6 +177,13 @@ impl Default for FileLocks {
 }
 
 impl FileLocks {
+    /// Whether nobody holds or waits for a lock.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let table = self.table.lock();
+        table.held == 0 && table.blocked.is_empty()
+    }
+
     /// The lock that keeps `what` from being taken.
     #[must_use]
     pub fn test(&self, key: LockKey, range: Range, what: &Held) -> Option<Lock<Held>> {

@@ -1,0 +1,64 @@
+//! Snapshots inside of the sandbox process, which has nothing but their descriptors.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use hostsys::SeqPacket;
+use memory::MemoryFile;
+use platform::Platform;
+use sentry::boot::{ExitStatus, RestoreConfig};
+use sentry::checkpoint::{Destination, Source, Unusable};
+
+use crate::boot::sentry_face;
+use crate::boot::take::Taken;
+use crate::failure::{Failure, Result, Status};
+use crate::sandbox::config::Role;
+
+/// Where the sandbox's checkpoint goes, where one is wanted.
+pub fn destination(taken: &mut Taken) -> Option<Destination> {
+    let (state, pages) = (taken.fds.take(Role::CheckpointState)?, taken.fds.take(Role::CheckpointPages)?);
+    Some(Destination { state: state.into(), pages: pages.into(), stop_after: taken.config.stop_after })
+}
+
+/// Restores the sandbox and runs it to its end.
+///
+/// # Errors
+/// A snapshot that cannot be restored here: nothing of it has run then.
+pub fn restore(
+    mut taken: Taken,
+    state: OwnedFd,
+    (platform, memory): (Arc<dyn Platform>, Arc<MemoryFile>),
+    control: &Arc<SeqPacket>,
+) -> Result<ExitStatus> {
+    let source = Source {
+        state: read(state)?,
+        pages: taken.fds.need(Role::RestorePages)?.into(),
+        image: taken.fds.need(Role::Image)?.into(),
+        streams: [taken.fds.need(Role::Stdin)?, taken.fds.need(Role::Stdout)?, taken.fds.need(Role::Stderr)?],
+    };
+    let checkpoint = destination(&mut taken);
+    let config = &taken.config;
+    let options =
+        sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) };
+    let seal = sentry_face::seal(platform.clone(), config);
+    let control = Some(Box::new(sentry_face::requests(&mut taken, control)?) as Box<_>);
+    let config = RestoreConfig { platform, memory, source, options, checkpoint, control, seal };
+    sentry::boot::restore(config).map_err(|e| match e {
+        Unusable::Host(e) => Failure::io(Status::Runtime, "restoring the sandbox", &e),
+        other => Failure::runtime(format!("restoring the sandbox: {other}")),
+    })
+}
+
+fn read(state: OwnedFd) -> Result<Vec<u8>> {
+    let doing = |e| Failure::io(Status::Runtime, "reading the snapshot's state", &e);
+    let file = File::from(state);
+    let len = file.metadata().map_err(doing)?.len();
+    if len > sentry::checkpoint::MAX_STATE_LEN {
+        return Err(Failure::runtime(format!("the snapshot's state file has {len} bytes: it is none")));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    file.take(sentry::checkpoint::MAX_STATE_LEN).read_to_end(&mut bytes).map_err(doing)?;
+    Ok(bytes)
+}
