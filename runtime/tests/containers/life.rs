@@ -48,8 +48,8 @@ fn processes_are_executed_into_it() {
     on_each(|platform| {
         let (init, _output) = script("sleep 1000");
         let mut sandbox = Sandbox::started(platform, container("a", init));
-        let (text, status) = sandbox.run("a", "echo $PPID; grep ^Name: /proc/1/status; id -u; exit 9");
-        assert_eq!((text.as_str(), status), ("0\nName:\tsleep\n0\n", 9 << 8));
+        let (text, status) = sandbox.run("a", "echo $PPID; grep ^Pid: /proc/1/status; id -u; exit 9");
+        assert_eq!((text.as_str(), status), ("0\nPid:\t1\n0\n", 9 << 8));
         // They do not end with each other.
         let (one, mut first) = script("echo up; read line; sleep 1000");
         let one = sandbox.exec("a", one).unwrap();

@@ -291,6 +291,10 @@ fn install_pidfd(cx: &mut CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) 
 fn enroll(cx: &CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<(), Errno> {
     let mine = &cx.task.group;
     let mut tree = cx.task.pids().tree();
+    if cx.task.container().is_dying(&tree) {
+        // The caller is about to be killed itself; as `alloc_pid` says.
+        return Err(Errno::ENOMEM);
+    }
     if args.flags & flag::THREAD != 0 {
         let mut state = mine.state.lock();
         if state.exiting.is_some() || state.exec.is_some() {

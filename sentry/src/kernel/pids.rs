@@ -23,6 +23,8 @@ pub type Forgotten = (Option<Arc<ThreadGroup>>, Option<Arc<Task>>);
 pub struct Tree {
     last: i32,
     wrapped: bool,
+    /// The namespace's first process has ended: nobody is born any more.
+    closed: bool,
     tasks: BTreeMap<Tid, Arc<Task>>,
     groups: BTreeMap<Tid, Arc<ThreadGroup>>,
 }
@@ -49,6 +51,12 @@ impl Tree {
     /// Goes on from what [`Tree::counter`] said.
     pub fn set_counter(&mut self, (last, wrapped): (i32, bool)) {
         (self.last, self.wrapped) = (last.clamp(0, PID_LIMIT), wrapped);
+    }
+
+    /// Whether nobody is to be born here any more (`PIDNS_ADDING` is gone).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The process with this id.
@@ -131,6 +139,14 @@ impl PidTable {
     #[must_use]
     pub fn new(ino: u32) -> Self {
         PidTable { ino, ids: Mutex::new(Level::PidTable, Tree::default()), ever_stopped: AtomicBool::new(false) }
+    }
+
+    /// Lets nobody be born any more; answers who is there.
+    #[must_use]
+    pub fn close(&self) -> Vec<Arc<ThreadGroup>> {
+        let mut ids = self.ids.lock();
+        ids.closed = true;
+        ids.groups.values().cloned().collect()
     }
 
     /// Takes the tree lock.

@@ -70,7 +70,7 @@ pub struct Rlimit {
 pub struct Filter {
     /// Classic BPF, as for `SECCOMP_SET_MODE_FILTER`; checked when it is installed.
     pub program: Vec<Insn>,
-    /// SECCOMP_FILTER_FLAG_LOG: all answers but ALLOW go to the log.
+    /// SECCOMP_FILTER_FLAG_LOG. Kept; what filters refuse is not logged yet, but for what they kill.
     pub log: bool,
 }
 

@@ -53,7 +53,7 @@ impl Kernel {
         let pid = group.tgid.0;
         if pid == 1 {
             // The end of its namespace (`zap_pid_ns_processes`).
-            container.ns.pids.groups().iter().for_each(|other| exit::kill_group(other, libc::SIGKILL));
+            container.ns.pids.close().iter().for_each(|other| exit::kill_group(other, libc::SIGKILL));
         }
         let left = container.live.fetch_sub(1, Ordering::SeqCst) - 1;
         if pid == container.init() {
@@ -107,7 +107,7 @@ impl Kernel {
             state.doomed = true;
             state.destroyers.push(token);
         }
-        container.kill_all();
+        container.kill_all(true);
         if container.live.load(Ordering::SeqCst) == 0 {
             self.finish_destruction(container);
             self.end_if_over();

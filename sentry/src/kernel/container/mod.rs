@@ -29,6 +29,7 @@ use crate::fs::tty::console::Console;
 use crate::fs::tty::{Ptys, Tty};
 use crate::kernel::Kernel;
 use crate::kernel::oom::Oom;
+use crate::kernel::pids::Tree;
 use crate::kernel::task::Task;
 use crate::kernel::thread_group::ThreadGroup;
 use crate::kernel::wait::{Events, WaitQueue};
@@ -100,6 +101,8 @@ pub struct Container {
     gate: WaitQueue,
     /// Its tasks are not to run.
     frozen: AtomicBool,
+    /// Nobody is born in it any more.
+    dying: AtomicBool,
     /// Processes that have not ended.
     live: AtomicUsize,
     /// `oom_score_adj` of what is executed into it.
@@ -197,6 +200,7 @@ impl Container {
             init: AtomicI32::new(0),
             gate: WaitQueue::new(),
             frozen: AtomicBool::new(false),
+            dying: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             oom_score_adj: AtomicI32::new(0),
         })
@@ -225,6 +229,12 @@ impl Container {
     /// One more process.
     pub fn process_born(&self) {
         self.live.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether nobody is to be born in it any more. Asked with the tree of processes locked.
+    #[must_use]
+    pub fn is_dying(&self, tree: &Tree) -> bool {
+        tree.is_closed() || self.dying.load(Ordering::SeqCst)
     }
 
     /// Its first process's id.

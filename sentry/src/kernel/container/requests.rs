@@ -1,6 +1,7 @@
 //! Serving requests from outside.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use abi::Errno;
 
@@ -60,7 +61,7 @@ impl Kernel {
                 return Ok(None);
             }
             Control::Shutdown => {
-                self.containers.all().iter().for_each(|container| container.kill_all());
+                self.containers.all().iter().for_each(|container| container.kill_all(true));
                 return Ok(None);
             }
             Control::Signal { id, target, signo } => self.signal(&self.container(&id)?, target, signo)?,
@@ -173,8 +174,10 @@ impl Container {
         self.shielded && group.tgid == Tid(1) && unhandled && !forced
     }
 
-    /// SIGKILL for everybody.
-    pub(super) fn kill_all(self: &Arc<Self>) {
+    /// SIGKILL for everybody; `for_good`: nobody is born any more.
+    pub(super) fn kill_all(self: &Arc<Self>, for_good: bool) {
+        // Noted before the tree of processes is looked at: who is born later sees it.
+        self.dying.fetch_or(for_good, Ordering::SeqCst);
         self.groups().iter().for_each(|group| exit::kill_group(group, libc::SIGKILL));
     }
 }

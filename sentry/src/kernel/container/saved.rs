@@ -73,6 +73,8 @@ impl Containers {
             init,
             gate: _,
             frozen,
+            // A container that is going is not saved.
+            dying: _,
             live: _,
             oom_score_adj,
             shielded,
@@ -195,6 +197,7 @@ impl ContainerState {
             init: AtomicI32::new(self.init),
             gate: WaitQueue::new(),
             frozen: AtomicBool::new(self.frozen),
+            dying: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             oom_score_adj: AtomicI32::new(self.oom_score_adj),
             shielded: self.shielded,

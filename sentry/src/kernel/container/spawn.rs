@@ -140,6 +140,13 @@ fn enroll(
 ) -> Result<(), Refusal> {
     {
         let mut tree = container.ns.pids.tree();
+        if container.is_dying(&tree) {
+            drop(tree);
+            if let Some(console) = &console {
+                console.retire();
+            }
+            return Err((Errno::ESRCH, format!("container {} is going", container.id)));
+        }
         let mut state = task.group.state.lock();
         (state.pgid, state.sid) = (task.tid.0, task.tid.0);
         state.tasks.push(task.clone());
