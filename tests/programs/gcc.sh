@@ -1,4 +1,5 @@
 # Compiling, linking and running C: one file, several, libraries, threads, errors.
+# volume: /tmp
 cd /tmp && mkdir c && cd c || exit 1
 cat >hello.c <<'C'
 #include <stdio.h>

@@ -1,4 +1,5 @@
 # A repository's life: commits, branches, merges, conflicts, clones, packs.
+# volume: /tmp
 export GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=C GIT_COMMITTER_EMAIL=c@example.org
 export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000' GIT_CONFIG_NOSYSTEM=1 HOME=/tmp
 git config --global init.defaultBranch main

@@ -63,6 +63,15 @@ pub fn platforms() -> Vec<String> {
     all
 }
 
+/// The platforms in all the ways in which a test is run on them: as they are, with spurious wake-ups where `chaos`,
+/// with its work in a host directory where `volume`, with both.
+#[must_use]
+pub fn variants(chaos: bool, volume: bool) -> Vec<String> {
+    let modes = [("", true), ("+chaos", chaos), ("+volume", volume), ("+volume+chaos", volume && chaos)];
+    let run = modes.into_iter().filter(|(_, run)| *run);
+    run.flat_map(|(mode, _)| platforms().into_iter().map(move |p| format!("{p}{mode}"))).collect()
+}
+
 /// A folder for what tests build and keep between runs.
 #[must_use]
 pub fn scratch() -> PathBuf {

@@ -1,10 +1,6 @@
 //! The differential cases of the guest programs.
 
-use std::fs::{self, Permissions};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +9,7 @@ use crate::compile::{Link, Program};
 use crate::output::Output;
 use crate::runner::Case;
 use crate::sandbox::Sandbox;
+use crate::volume::Volume;
 use crate::{compare, env, native, rootfs};
 
 /// A program linked in one way, with its native result once that is known.
@@ -54,44 +51,11 @@ impl Guest {
         let native = self.native()?;
         let chaos = platform.contains("+chaos");
         let limit = self.program.limit * if chaos { 2 } else { 1 };
-        let mut sandbox = Sandbox::new(image, platform).flags(&["--memory", &self.program.memory]).limit(limit);
-        let volume = self.program.volume.as_ref().filter(|_| platform.contains("+volume"));
-        let volume = volume.map(|at| Volume::new(at)).transpose()?;
-        if let Some(volume) = &volume {
-            sandbox = sandbox.flags(&["--volume", &volume.flag()]);
-        }
+        let volume = Volume::of_run(self.program.volume.as_deref(), platform)?;
+        let sandbox = Sandbox::new(image, platform).flags(&["--memory", &self.program.memory]).limit(limit);
+        let sandbox = sandbox.flags(&Volume::flags(volume.as_ref()));
         let output = sandbox.run(&self.command())?;
         compare::compare(native, &output, self.program.stderr)
-    }
-}
-
-/// An empty host directory for one run.
-struct Volume {
-    dir: PathBuf,
-    at: String,
-}
-
-impl Volume {
-    fn new(at: &str) -> Result<Self, String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("volume-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = env::scratch().join(name);
-        let made = fs::create_dir_all(&dir).and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o1777)));
-        made.map_err(|e| format!("{}: {e}", dir.display()))?;
-        Ok(Volume { dir, at: at.to_owned() })
-    }
-
-    /// What `--volume` is told. Nobody else changes it, and nobody else looks: both ways to remember must do.
-    fn flag(&self) -> String {
-        let mode =
-            if self.dir.as_os_str().as_bytes().last().is_some_and(|b| b % 2 == 0) { "exclusive" } else { "shared" };
-        format!("{}:{}:{mode}", self.dir.display(), self.at)
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -145,16 +109,7 @@ pub fn cases(programs: &[Program], broken: &[(String, String)], root: &Path, ima
 }
 
 fn of_guest(guest: &Arc<Guest>, test: &str, image: &Path, chaos: bool) -> Vec<Case> {
-    let mut platforms = env::platforms();
-    if chaos && guest.program.chaos {
-        platforms.extend(env::platforms().iter().map(|p| format!("{p}+chaos")));
-    }
-    if guest.program.volume.is_some() {
-        platforms.extend(env::platforms().iter().map(|p| format!("{p}+volume")));
-        if chaos && guest.program.chaos {
-            platforms.extend(env::platforms().iter().map(|p| format!("{p}+volume+chaos")));
-        }
-    }
+    let platforms = env::variants(chaos && guest.program.chaos, guest.program.volume.is_some());
     let native = guest.clone();
     let mut cases = vec![Case::new(test, "native", move || native.check_native())];
     for platform in platforms {

@@ -17,3 +17,4 @@ pub mod runner;
 pub mod sandbox;
 pub mod supervise;
 pub mod terminal;
+pub mod volume;

@@ -2,7 +2,7 @@
 //! interpreter that their suffix names, from standard input.
 //!
 //! Lines of a script's head comment, all optional, as for guest programs: `status: N`, `limit: SECONDS`, `chaos: no`,
-//! `soak: yes`, `memory: SIZE`.
+//! `soak: yes`, `memory: SIZE`, `volume: PATH`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::checkpoint::{self, Subject};
 use crate::output::Output;
 use crate::runner::Case;
 use crate::sandbox::Sandbox;
+use crate::volume::Volume;
 use crate::{compare, env, native};
 
 /// A script and how to run it.
@@ -27,6 +28,7 @@ struct Script {
     soak: bool,
     /// It is checkpointed: its text is an argument, since what a restored shell has not read yet would be lost.
     inline: Option<String>,
+    volume: Option<String>,
     image: PathBuf,
     root: PathBuf,
     native: OnceLock<Result<Output, String>>,
@@ -55,6 +57,7 @@ impl Script {
             chaos: true,
             soak: false,
             inline: None,
+            volume: None,
             image: image.to_owned(),
             root: root.to_owned(),
             native: OnceLock::new(),
@@ -75,6 +78,7 @@ impl Script {
             "limit" => self.limit = Duration::from_secs(value.parse().ok()?),
             "memory" => value.clone_into(&mut self.memory),
             "chaos" => self.chaos = value != "no",
+            "volume" => self.volume = Some(value.to_owned()),
             "soak" => self.soak = value == "yes",
             _ => {}
         }
@@ -112,6 +116,8 @@ impl Script {
         let native = self.native()?;
         let limit = self.limit * if platform.contains("+chaos") { 2 } else { 1 };
         let sandbox = Sandbox::new(&self.image, platform).flags(&["--memory", &self.memory]).limit(limit);
+        let volume = Volume::of_run(self.volume.as_deref(), platform)?;
+        let sandbox = sandbox.flags(&Volume::flags(volume.as_ref()));
         compare::compare(native, &sandbox.run_with(&self.command(), self.input()?)?, false)
     }
 }
@@ -164,10 +170,7 @@ pub fn cases(image: &Path, root: &Path, chaos: bool) -> Result<Vec<Case>, String
 }
 
 fn of_script(script: &Arc<Script>, test: &str, chaos: bool) -> Vec<Case> {
-    let mut platforms = env::platforms();
-    if chaos && script.chaos {
-        platforms.extend(env::platforms().iter().map(|p| format!("{p}+chaos")));
-    }
+    let platforms = env::variants(chaos && script.chaos, script.volume.is_some());
     let native = script.clone();
     let mut cases = vec![Case::new(test, "native", move || native.check_native())];
     for platform in platforms {

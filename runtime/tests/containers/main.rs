@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gofer;
 mod life;
 mod limits;
 mod sandbox;

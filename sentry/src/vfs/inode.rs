@@ -225,6 +225,14 @@ pub trait Inode: Send + Sync {
     /// `ENXIO` where it cannot be opened at all; what the file system says.
     fn open(self: Arc<Self>, cx: &Caller<'_>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>;
 
+    /// What keeps a regular file's content at hand over several [`Inode::read_content`], where that needs something.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn hold_content(&self) -> Result<Option<Arc<dyn std::any::Any + Send + Sync>>, Errno> {
+        Ok(None)
+    }
+
     /// Reads a regular file's content without opening it, for a file system stacked above; 0 at the end.
     ///
     /// # Errors
@@ -261,6 +269,14 @@ pub trait DirOps: Send + Sync {
     /// `ENOENT`.
     fn lookup(&self, cx: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno>;
 
+    /// Told of the rest of a path that is about to be walked from here, so that one question can do for all its names.
+    ///
+    /// # Errors
+    /// Where the walk must wait.
+    fn look_ahead(&self, _rest: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Whether the cached `name` still leads to `inode`, where names change without this kernel.
     ///
     /// # Errors
@@ -269,7 +285,8 @@ pub trait DirOps: Send + Sync {
         Ok(true)
     }
 
-    /// Lists entries from cookie `from` (0 is the start) until `emit` answers false. `.` and `..` are the caller's.
+    /// Lists entries from cookie `from` (0 is the start) until `emit` answers false, or fewer, but at least one where
+    /// there is one: who wants all goes on behind the last. `.` and `..` are the caller's.
     ///
     /// # Errors
     /// What the file system says.

@@ -142,6 +142,9 @@ impl<'a> Walk<'a> {
                 };
                 return Ok(Parent { dir, last, trailing: !after.is_empty() });
             }
+            if let Some(ops) = dir.inode().dir() {
+                ops.look_ahead(tail)?;
+            }
             let mut next = after.to_vec();
             match name {
                 b"." => {}

@@ -55,6 +55,8 @@ pub enum Root {
     Layers(Vec<File>),
     /// A tree of the gofer, written through.
     Gofer(GoferTree),
+    /// A tree of the gofer that nobody changes, with a writable layer in memory.
+    GoferBelow(GoferTree),
 }
 
 /// A directory or file that the container's gofer serves.

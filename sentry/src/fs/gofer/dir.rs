@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 use gofer_proto::message::NewFile;
-use gofer_proto::{Reply, Request, name};
+use gofer_proto::{MAX_WALK, Reply, Request, name};
 
 use super::{Answer, GoferInode, attr};
 use crate::kernel::trip;
@@ -13,6 +13,9 @@ use crate::vfs::{Caller, DirEntry, DirOps, FileType, Inode, NewNode};
 impl GoferInode {
     /// Asks for `name`: the file there now.
     fn look(&self, name: &[u8]) -> Result<Arc<GoferInode>, Errno> {
+        if let Some(found) = trip::ahead(self, name) {
+            return found;
+        }
         let request = Request::Walk { node: self.node(), names: vec![name.to_vec()] };
         if !trip::knows(&self.fs, &request) {
             trip::hold(&[&self.lock], false)?;
@@ -36,7 +39,51 @@ impl GoferInode {
     }
 }
 
+/// Cookies from here on are hashes of the host's, without their last two bits: positions in a directory that the guest
+/// holds leave room above for what an overlay adds, and ext4's fill 63 bits.
+const HASHES: u64 = 1 << 61;
+
+/// The host's cookie as the guest holds it.
+fn guest_cookie(host: u64) -> u64 {
+    if host < HASHES { host } else { HASHES | (host >> 2 & (HASHES - 1)) }
+}
+
+/// And back. Who goes on from a hash that is a little smaller finds the same next entry, as names with neighbouring
+/// hashes of 63 bits do not occur.
+fn host_cookie(guest: u64) -> u64 {
+    if guest < HASHES { guest } else { (guest & (HASHES - 1)) << 2 }
+}
+
+/// The names at the start of `rest` that one question can walk.
+fn plain_names(rest: &[u8]) -> Vec<Vec<u8>> {
+    let names = rest.split(|b| *b == b'/').filter(|n| !n.is_empty());
+    names.take_while(|n| name::check(n).is_ok()).take(MAX_WALK).map(<[u8]>::to_vec).collect()
+}
+
 impl DirOps for GoferInode {
+    fn look_ahead(&self, rest: &[u8]) -> Result<(), Errno> {
+        // Where names are cached, most of them are known; without a trip nothing would keep what is found.
+        if !self.fs.is_shared() || trip::began(&self.fs).is_none() {
+            return Ok(());
+        }
+        let names = plain_names(rest);
+        let Some(this) = self.this() else { return Ok(()) };
+        if names.len() < 2 || names.first().is_some_and(|first| trip::ahead(self, first).is_some()) {
+            return Ok(());
+        }
+        let answer = self.ask(Request::Walk { node: self.node(), names: names.clone() })?;
+        let Reply::Walk { errno, .. } = &answer.reply else { return Err(Errno::EIO) };
+        if !answer.is_news() {
+            return Ok(());
+        }
+        let missing = Err(Errno::from_raw(i32::from(*errno)));
+        let found = answer.inodes.iter().cloned().map(Ok).chain((*errno != 0).then_some(missing));
+        let dirs = std::iter::once(&this).chain(&answer.inodes).cloned();
+        let ahead = names.into_iter().zip(dirs).zip(found);
+        trip::note_ahead(ahead.map(|((name, dir), found)| trip::Ahead { dir, name, found }).collect());
+        Ok(())
+    }
+
     fn lookup(&self, _cx: &Caller<'_>, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         name::check(name)?;
         Ok(self.look(name)?)
@@ -54,7 +101,7 @@ impl DirOps for GoferInode {
     }
 
     fn list(&self, _cx: &Caller<'_>, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno> {
-        let (mut cookie, mut emitted) = (from, false);
+        let (mut cookie, mut emitted) = (host_cookie(from), false);
         loop {
             let asked = self.ask(Request::ReadDir { node: self.node(), cookie, attrs: false });
             let answer = match asked {
@@ -65,11 +112,11 @@ impl DirOps for GoferInode {
             };
             let Reply::Items { items, end } = &answer.reply else { return Err(Errno::EIO) };
             for item in items {
-                let (kind, next) = (attr::kind(item.kind), item.next);
+                let (kind, next) = (attr::kind(item.kind), guest_cookie(item.next));
                 if !emit(DirEntry { name: item.name.clone(), ino: item.ino, kind, next }) {
                     return Ok(());
                 }
-                (cookie, emitted) = (next, true);
+                (cookie, emitted) = (item.next, true);
             }
             // Further pieces are the next call's: this one may be answered now.
             if *end || emitted {
@@ -144,5 +191,23 @@ impl DirOps for GoferInode {
         self.forget_attr();
         to.forget_attr();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_stay_in_order_and_lead_back() {
+        let hosts = [0, 1, 2, 1000, HASHES - 1, HASHES, HASHES + 4, 1 << 62, (1 << 62) + 8, i64::MAX as u64];
+        for pair in hosts.windows(2) {
+            assert!(guest_cookie(pair[0]) < guest_cookie(pair[1]), "{pair:x?}");
+        }
+        for host in hosts {
+            assert!(guest_cookie(host) < 1 << 62);
+            let back = host_cookie(guest_cookie(host));
+            assert!(back <= host && host - back < 4, "{host:x} {back:x}");
+        }
     }
 }

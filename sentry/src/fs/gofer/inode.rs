@@ -20,6 +20,7 @@ use crate::vfs::{Attr, Caller, DirOps, FileOps, FileType, Inode, InodeKey, OpenF
 
 /// A file that the gofer holds for us.
 pub struct GoferInode {
+    myself: Weak<GoferInode>,
     pub(super) fs: Arc<GoferFs>,
     node: NodeId,
     host: (u64, u64),
@@ -41,7 +42,8 @@ pub struct GoferInode {
 impl GoferInode {
     pub(super) fn new(fs: &Arc<GoferFs>, entry: &Entry, dev: u64) -> Arc<Self> {
         let key = InodeKey { dev, ino: entry.attr.ino };
-        Arc::new(GoferInode {
+        Arc::new_cyclic(|myself| GoferInode {
+            myself: myself.clone(),
             fs: fs.clone(),
             node: entry.id,
             host: (entry.attr.dev, entry.attr.ino),
@@ -61,6 +63,10 @@ impl GoferInode {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    pub(super) fn this(&self) -> Option<Arc<Self>> {
+        self.myself.upgrade()
     }
 
     pub(super) fn host_key(&self) -> (u64, u64) {
@@ -227,6 +233,16 @@ impl Inode for GoferInode {
         };
         let strips = !cx.creds.has_cap(CAP_FSETID);
         Ok(Arc::new(GoferFile::new(self, donated, strips)))
+    }
+
+    fn hold_content(&self) -> Result<Option<Arc<dyn Any + Send + Sync>>, Errno> {
+        let this = self.myself.upgrade().ok_or(Errno::ESTALE)?;
+        Ok(Some(this.descriptor(false)?))
+    }
+
+    fn read_content(&self, offset: u64, dst: &mut [u8]) -> Result<usize, Errno> {
+        let this = self.myself.upgrade().ok_or(Errno::ESTALE)?;
+        Ok(this.descriptor(false)?.read(dst, offset, false)?.unwrap_or(0))
     }
 
     fn refresh_statfs(&self) -> Result<(), Errno> {

@@ -141,10 +141,29 @@ impl Node {
         emit: &mut dyn FnMut(DirEntry) -> bool,
     ) -> Result<bool, Errno> {
         let Some(lower) = self.lower.as_ref() else { return Ok(true) };
-        let mut go_on = true;
+        let (mut go_on, mut at, mut some) = (true, from, true);
+        while go_on && std::mem::take(&mut some) {
+            self.list_piece(caller, lower.as_ref(), at, &mut |entry, next| {
+                (at, some) = (next, true);
+                go_on = entry.is_none_or(&mut *emit);
+                go_on
+            })?;
+        }
+        Ok(go_on)
+    }
+
+    /// Some entries of the directory below, and the cookies behind them: none for those that are hidden.
+    fn list_piece(
+        &self,
+        caller: &Caller<'_>,
+        lower: &dyn Inode,
+        from: u64,
+        emit: &mut dyn FnMut(Option<DirEntry>, u64) -> bool,
+    ) -> Result<(), Errno> {
         lower.dir().ok_or(Errno::ENOTDIR)?.list(caller, from, &mut |mut entry| {
+            let next = entry.next;
             match self.own_entry(&entry.name) {
-                Own::Whiteout => return true,
+                Own::Whiteout => return emit(None, next),
                 Own::Node(node) => {
                     entry.ino = node.key.ino;
                     entry.kind = node.kind;
@@ -152,10 +171,8 @@ impl Node {
                 Own::Nothing => {}
             }
             entry.next = entry.next.min(OWN_COOKIES - 1);
-            go_on = emit(entry);
-            go_on
-        })?;
-        Ok(go_on)
+            emit(Some(entry), next)
+        })
     }
 
     fn list_own(&self, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) {
@@ -214,6 +231,7 @@ impl DirOps for Node {
     fn create(&self, caller: &Caller<'_>, name: &[u8], new: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
         let _tree = self.fs.tree.lock();
         self.check_new(caller, name)?;
+        self.own_meta()?;
         let node = Node::create(&self.fs, new)?;
         self.put_entry(caller, name, node.clone());
         self.touch_dir();
@@ -236,6 +254,8 @@ impl DirOps for Node {
         let _tree = self.fs.tree.lock();
         self.check_new(caller, name)?;
         let node = own_arc(&node)?;
+        self.own_meta()?;
+        node.own_meta()?;
         node.keep_by_key();
         node.meta_mut(|m| {
             if m.nlink >= LINK_MAX {
@@ -256,6 +276,8 @@ impl DirOps for Node {
         if node.kind == FileType::Directory {
             return Err(Errno::EISDIR);
         }
+        self.own_meta()?;
+        node.own_meta()?;
         self.remove_entry(caller, name);
         node.unlinked();
         self.touch_dir();
@@ -271,6 +293,8 @@ impl DirOps for Node {
         if !node.is_empty_dir(caller)? {
             return Err(Errno::ENOTEMPTY);
         }
+        self.own_meta()?;
+        node.own_meta()?;
         self.remove_entry(caller, name);
         node.unlinked();
         self.touch_dir();

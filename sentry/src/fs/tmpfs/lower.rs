@@ -90,6 +90,7 @@ impl Node {
             return Ok(());
         }
         let Some(lower) = &self.lower else { return Ok(()) };
+        let _held = if limit > 0 { lower.hold_content()? } else { None };
         self.keep_by_key();
         let object = crate::mm::object::MemoryObject::new(self.fs.memory.clone(), self.key, 0);
         let size = lower.attr().size;

@@ -121,7 +121,8 @@ impl Node {
 
     /// Looks at its own attributes, copying them up where `f` may change them.
     pub(super) fn meta_mut<T>(&self, f: impl FnOnce(&mut Meta) -> T) -> T {
-        self.meta_or_lower();
+        // Who changes something has called it before and heard of errors; for times alone they do not matter.
+        let _ = self.own_meta();
         let mut meta = self.meta.lock();
         // Set just above and never unset.
         match meta.as_mut() {
@@ -131,16 +132,20 @@ impl Node {
     }
 
     /// Makes sure that it has attributes of its own.
-    fn meta_or_lower(&self) {
+    ///
+    /// # Errors
+    /// What the file system below says.
+    pub(super) fn own_meta(&self) -> Result<(), Errno> {
         if self.meta.lock().is_some() {
-            return;
+            return Ok(());
         }
-        let Some(lower) = &self.lower else { return };
-        let fresh = Meta::copied_from(lower.as_ref());
+        let Some(lower) = &self.lower else { return Ok(()) };
+        let fresh = Meta::copied_from(lower.as_ref())?;
         let mut meta = self.meta.lock();
         if meta.is_none() {
             *meta = Some(fresh);
         }
+        Ok(())
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -162,17 +167,18 @@ impl Default for Meta {
 }
 
 impl Meta {
-    fn copied_from(lower: &dyn Inode) -> Meta {
+    fn copied_from(lower: &dyn Inode) -> Result<Meta, Errno> {
+        lower.refresh()?;
         let a = lower.attr();
         let mut xattrs = BTreeMap::new();
         if let Some(ops) = lower.xattrs() {
-            for name in ops.list().unwrap_or_default() {
-                if let Ok(value) = ops.get(&name) {
+            for name in told(ops.list())?.unwrap_or_default() {
+                if let Some(value) = told(ops.get(&name))? {
                     xattrs.insert(name, value);
                 }
             }
         }
-        Meta {
+        Ok(Meta {
             perm: a.perm,
             uid: a.uid,
             gid: a.gid,
@@ -181,7 +187,15 @@ impl Meta {
             mtime: a.mtime,
             ctime: a.ctime,
             xattrs,
-        }
+        })
+    }
+}
+
+/// An extended attribute that cannot be read is none; one that has not come yet is waited for.
+fn told<T>(answer: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match answer {
+        Err(Errno::EIOCBQUEUED) => Err(Errno::EIOCBQUEUED),
+        other => Ok(other.ok()),
     }
 }
 
@@ -219,7 +233,15 @@ impl Inode for Node {
         }
     }
 
+    fn refresh(&self) -> Result<(), Errno> {
+        match &self.lower {
+            Some(lower) if self.meta.lock().is_none() => lower.refresh(),
+            _ => Ok(()),
+        }
+    }
+
     fn set_attr(&self, change: &SetAttr) -> Result<(), Errno> {
+        self.own_meta()?;
         self.keep_by_key();
         if let Some(size) = change.size {
             self.resize(size)?;
@@ -265,11 +287,21 @@ impl Inode for Node {
                     let lower = lower.clone().open(caller, flags)?;
                     return Ok(Arc::new(LowerFile { node: self, lower }));
                 }
-                _ => self.copy_up()?,
+                _ => {
+                    self.own_meta()?;
+                    self.copy_up()?;
+                }
             }
         }
         let strips = !caller.creds.has_cap(crate::vfs::perm::CAP_FSETID);
         Ok(Arc::new(MemFile::new(self, strips)))
+    }
+
+    fn hold_content(&self) -> Result<Option<Arc<dyn Any + Send + Sync>>, Errno> {
+        match (self.content.get(), &self.lower) {
+            (None, Some(lower)) => lower.hold_content(),
+            _ => Ok(None),
+        }
     }
 
     fn read_content(&self, offset: u64, dst: &mut [u8]) -> Result<usize, Errno> {

@@ -24,6 +24,10 @@ impl Node {
             Err(Errno::ENOENT) => None,
             Err(errno) => return Err(errno),
         };
+        // All that may have to wait comes before the first change.
+        for node in [self, new_dir, source.as_ref()].into_iter().chain(target.as_deref()) {
+            node.own_meta()?;
+        }
         source.keep_by_key();
         if flags & EXCHANGE != 0 {
             let target = target.ok_or(Errno::ENOENT)?;

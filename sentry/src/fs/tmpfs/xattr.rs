@@ -31,6 +31,7 @@ impl XattrOps for Node {
         if self.fs.memory.is_short(value.len() as u64) {
             return Err(Errno::ENOSPC);
         }
+        self.own_meta()?;
         self.keep_by_key();
         self.meta_mut(|m| {
             let exists = m.xattrs.contains_key(name);
@@ -52,6 +53,7 @@ impl XattrOps for Node {
     }
 
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        self.own_meta()?;
         self.keep_by_key();
         self.meta_mut(|m| {
             m.xattrs.remove(name).ok_or(Errno::ENODATA)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use abi::Errno;
 
-use crate::boot::spec::{ContainerSpec, DeviceSpec, MountKind, MountSpec, ProcessSpec, Root};
+use crate::boot::spec::{ContainerSpec, DeviceSpec, GoferTree, MountKind, MountSpec, ProcessSpec, Root};
 use crate::fs::gofer::Connection;
 use crate::fs::rofs::{Layered, RofsFs};
 use crate::fs::tmpfs::TmpFs;
@@ -90,13 +90,23 @@ fn open_image(kernel: &Kernel, image: File) -> Result<Arc<RofsFs>, Refusal> {
 }
 
 fn root_mount(kernel: &Arc<Kernel>, gofer: Option<&Connection>, root: Root) -> Result<Arc<Mount>, Refusal> {
+    let no_gofer = || (Errno::EINVAL, "the root file system: there is no gofer".to_owned());
+    let overlaid = |lower| {
+        let sb = Arc::new(TmpFs::overlay(&kernel.vfs, &kernel.memory, lower));
+        kernel.vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME)
+    };
     let layers = match root {
         Root::Image(image) => vec![image],
         Root::Layers(layers) => layers,
         Root::Gofer(tree) => {
-            let gofer = gofer.ok_or_else(|| (Errno::EINVAL, "the root file system: there is no gofer".to_owned()))?;
+            let gofer = gofer.ok_or_else(no_gofer)?;
             let sb = Arc::new(gofer.tree(&kernel.vfs, tree, b"root").map_err(failed("opening", b"/"))?);
             return Ok(kernel.vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME));
+        }
+        Root::GoferBelow(tree) => {
+            let tree = GoferTree { exclusive: true, ..tree };
+            let lower = gofer.ok_or_else(no_gofer)?.lower(&kernel.vfs, tree).map_err(failed("opening", b"/"))?;
+            return Ok(overlaid(lower));
         }
     };
     let root_of = |image| open_image(kernel, image)?.root().map_err(failed("opening", b"/"));
@@ -108,8 +118,7 @@ fn root_mount(kernel: &Arc<Kernel>, gofer: Option<&Connection>, root: Root) -> R
             Layered::root(roots).map_err(failed("merging the layers of", b"/"))?
         }
     };
-    let sb = Arc::new(TmpFs::overlay(&kernel.vfs, &kernel.memory, lower));
-    Ok(kernel.vfs.mounts.detached(sb.clone(), sb.root.clone(), MountFlags::RELATIME))
+    Ok(overlaid(lower))
 }
 
 /// The place that `path` leads to, symlinks and all, as seen from inside.

@@ -24,7 +24,7 @@ use abi::Errno;
 use gofer_proto::client::Done;
 use gofer_proto::{Request, Ticket};
 
-use crate::fs::gofer::{Answer, GoferFs};
+use crate::fs::gofer::{Answer, GoferFs, GoferInode};
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard, WaitQueue};
@@ -64,6 +64,7 @@ pub struct Trip {
     /// For each file system that was looked at: its tick then.
     began: Vec<(Arc<GoferFs>, u64)>,
     inputs: inputs::Inputs,
+    ahead: Vec<Ahead>,
     holds: Vec<dir_lock::Hold>,
     wake: Option<WaitQueue>,
 }
@@ -110,6 +111,7 @@ impl Trip {
         self.holds.clear();
         self.asked.clear();
         self.began.clear();
+        self.ahead.clear();
         self.inputs.clear();
         self.wake = None;
     }
@@ -152,6 +154,7 @@ pub fn ask(fs: &Arc<GoferFs>, request: Request) -> Result<Arc<Answer>> {
                 }
                 if !request.is_look() && answer.is_err() {
                     trip.floor = at + 1;
+                    trip.ahead.clear();
                 }
             });
             answer
@@ -190,6 +193,28 @@ pub fn knows(fs: &Arc<GoferFs>, request: &Request) -> bool {
     with(|t| t.asked.iter().skip(t.floor).any(answered)).unwrap_or(false)
 }
 
+/// What was found for a name before the walk came to it.
+pub struct Ahead {
+    /// Where.
+    pub dir: Arc<GoferInode>,
+    /// The name.
+    pub name: Vec<u8>,
+    /// What.
+    pub found: Result<Arc<GoferInode>>,
+}
+
+/// Keeps what was found for names to come, for this trip.
+pub fn note_ahead(found: Vec<Ahead>) {
+    with(|trip| trip.ahead.extend(found));
+}
+
+/// What was found for `name` in `dir` ahead.
+#[must_use]
+pub fn ahead(dir: &GoferInode, name: &[u8]) -> Option<Result<Arc<GoferInode>>> {
+    let is_it = |a: &&Ahead| std::ptr::eq(Arc::as_ptr(&a.dir), dir) && a.name == name;
+    with(|trip| trip.ahead.iter().rfind(is_it).map(|a| a.found.clone())).flatten()
+}
+
 /// `fs`'s tick when the current trip first looked at it: what was learnt later is as new as this call needs. `None`
 /// without a trip.
 #[must_use]
@@ -212,34 +237,6 @@ fn run<T>(trip: &mut Option<Box<Trip>>, f: impl FnOnce() -> T) -> T {
     let answer = f();
     *trip = CURRENT.take();
     answer
-}
-
-/// A trip of an [`Op`]'s own, for one that is no system call.
-#[derive(Default)]
-pub struct Own {
-    trip: Option<Box<Trip>>,
-    wake: WaitQueue,
-}
-
-impl Own {
-    /// Runs `f`, which may ask; `None` where it must wait for an answer first.
-    pub fn run<T>(&mut self, f: impl FnOnce() -> Result<T>) -> Option<Result<T>> {
-        if self.trip.as_ref().is_some_and(|t| t.is_under_way()) {
-            return None;
-        }
-        self.trip.get_or_insert_default().wake = Some(self.wake.clone());
-        let answer = run(&mut self.trip, f);
-        if matches!(answer, Err(Errno::EIOCBQUEUED)) {
-            return None;
-        }
-        self.trip = None;
-        Some(answer)
-    }
-
-    /// Enlists the task for the answer.
-    pub fn enlist(&self, cx: &CurrentTask<'_>) -> WaitGuard {
-        self.wake.enlist(Events::READABLE, cx.waiter())
-    }
 }
 
 /// A call that waits for answers.
