@@ -1,5 +1,4 @@
 # Archives, copies, links, sparse files, modes and times: the tools that look closely at a file system.
-# volume: /tmp
 cd /tmp && mkdir f && cd f || exit 1
 umask 022
 mkdir -p src/{a,b}/deep && seq 1 5000 >src/a/numbers && ln src/a/numbers src/b/hard && ln -s ../a/numbers src/b/soft && ln -s nowhere src/dangling
