@@ -22,7 +22,7 @@ use crate::kernel::random;
 use crate::kernel::signal::{AltStack, FaultContext, TaskSignals};
 use crate::kernel::task::{CurrentTask, Restart, Task, TaskShared, flags};
 use crate::kernel::wait::WaitGuard;
-use crate::loader::{self, ExecIds, ExecRequest, Loaded};
+use crate::loader::{self, ExecIds, ExecRequest, LoadError, Loaded};
 use crate::mm::Mm;
 use crate::syscalls::fs_open::open_exec;
 use crate::vfs::{FdNum, FdTable, FileDescription};
@@ -124,7 +124,7 @@ fn prepare(
     path: Vec<u8>,
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
-) -> Result<Prepared, Errno> {
+) -> Result<Prepared, LoadError> {
     let kernel = cx.kernel().clone();
     let old = cx.creds();
     let mm = Mm::new(&kernel)?;
@@ -163,7 +163,15 @@ pub fn execve(
     envp: Vec<Vec<u8>>,
 ) -> SyscallResult {
     let file = open_exec(cx, dir, path, flags)?;
-    let prepared = prepare(cx, file, exec_name(dir, path), argv, envp)?;
+    let prepared = match prepare(cx, file, exec_name(dir, path), argv, envp) {
+        Ok(prepared) => prepared,
+        Err(LoadError::Refused(errno)) => return Err(errno),
+        Err(LoadError::Fatal(errno)) => {
+            log::debug!("tid {}: execve fails late ({errno:?}): SIGSEGV", cx.task.tid.0);
+            exit::kill_group(&cx.task.group, libc::SIGSEGV);
+            return Err(errno);
+        }
+    };
     dethread(cx)?;
     Ok(Flow::Block(Box::new(ExecOp { prepared: Some(prepared) })))
 }
@@ -176,7 +184,7 @@ pub fn execve(
 pub fn exec_first(cx: &mut CurrentTask<'_>, path: &[u8], argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> Result<(), Errno> {
     let dir = FdNum(libc::AT_FDCWD);
     let file = open_exec(cx, dir, path, 0)?;
-    let prepared = prepare(cx, file, path.to_vec(), argv, envp)?;
+    let prepared = prepare(cx, file, path.to_vec(), argv, envp).map_err(LoadError::errno)?;
     commit(cx, prepared);
     Ok(())
 }

@@ -101,10 +101,8 @@ pub struct Segment {
 /// What the program headers say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// PT_LOAD, in file order. At least one.
+    /// PT_LOAD, in file order.
     pub segments: Vec<Segment>,
-    /// File offset and length of PT_INTERP's string.
-    pub interp: Option<(u64, usize)>,
     /// Whether the stack is executable.
     pub exec_stack: bool,
     /// From the first page to the last, before the load bias.
@@ -150,27 +148,34 @@ fn segment(p: &Phdr) -> Result<Segment, Errno> {
     })
 }
 
-/// Parses the program headers.
+fn headers(header: &Header, table: &[u8]) -> impl Iterator<Item = Phdr> {
+    let entries = table.chunks_exact(PHDR_SIZE).take(usize::from(header.phnum));
+    entries.filter_map(|raw| Phdr::read_from_bytes(raw).ok())
+}
+
+/// File offset and length of the interpreter's name, its NUL included (the first PT_INTERP).
 ///
 /// # Errors
-/// `ENOEXEC` for a table without PT_LOAD or a bad PT_INTERP; `EINVAL` for segments that cannot be mapped.
+/// `ENOEXEC` for a length that no name has.
+pub fn interpreter(header: &Header, table: &[u8]) -> Result<Option<(u64, usize)>, Errno> {
+    let Some(p) = headers(header, table).find(|p| p.kind == PT_INTERP) else { return Ok(None) };
+    let len = usize::try_from(p.filesz).ok().filter(|l| (2..=4096).contains(l)).ok_or(Errno::ENOEXEC)?;
+    Ok(Some((p.offset, len)))
+}
+
+/// What is to be mapped. A table without PT_LOAD is as good as another: its program dies at its first instruction.
+///
+/// # Errors
+/// `EINVAL` for segments that cannot be mapped.
 pub fn parse_segments(header: &Header, table: &[u8]) -> Result<Layout, Errno> {
     let mut layout = Layout { align: PAGE_SIZE, ..Layout::default() };
     // Without the header, x86-64 stacks are not executable (READ_IMPLIES_EXEC is for 32 bits).
-    for raw in table.chunks_exact(PHDR_SIZE).take(usize::from(header.phnum)) {
-        let p = Phdr::read_from_bytes(raw).map_err(|_| Errno::ENOEXEC)?;
+    for p in headers(header, table) {
         match p.kind {
             PT_LOAD if p.memsz > 0 || p.filesz > 0 => add_segment(&mut layout, header, &p)?,
-            PT_INTERP if layout.interp.is_none() => {
-                let len = usize::try_from(p.filesz).ok().filter(|l| (2..=4096).contains(l)).ok_or(Errno::ENOEXEC)?;
-                layout.interp = Some((p.offset, len));
-            }
             PT_GNU_STACK => layout.exec_stack = p.flags & 1 != 0,
             _ => {}
         }
-    }
-    if layout.segments.is_empty() {
-        return Err(Errno::ENOEXEC);
     }
     Ok(layout)
 }
@@ -214,11 +219,24 @@ mod tests {
         assert_eq!((s.file_pages, s.offset), (AddrRange::new(0x1000, 0x2000), 0));
         assert_eq!((s.tail, s.zero_pages), (AddrRange::new(0x1030, 0x2000), AddrRange::new(0x2000, 0x5000)));
         assert_eq!(ok.phdr, 0);
-        assert_eq!(parse(&[]), Err(Errno::ENOEXEC));
+        assert_eq!(parse(&[]).unwrap().segments, []);
         assert_eq!(parse(&[phdr(PT_LOAD, 0x1010, 0x11, 1, 1)]), Err(Errno::EINVAL));
         assert_eq!(parse(&[phdr(PT_LOAD, 0x1010, 0x10, 2, 1)]), Err(Errno::EINVAL));
         assert_eq!(parse(&[phdr(PT_LOAD, u64::MAX - 1, 0x10, 1, 9)]), Err(Errno::EINVAL));
-        assert_eq!(parse(&[phdr(PT_INTERP, 0, 0, 1, 1)]), Err(Errno::ENOEXEC));
+    }
+
+    #[test]
+    fn interpreters_are_checked() {
+        let find = |lens: &[u64]| {
+            let phdrs: Vec<u8> =
+                lens.iter().flat_map(|len| phdr(PT_INTERP, 0, 5, *len, 0).as_bytes().to_vec()).collect();
+            interpreter(&Header { is_dyn: true, entry: 0, phoff: 64, phnum: lens.len() as u16 }, &phdrs)
+        };
+        assert_eq!(find(&[]), Ok(None));
+        assert_eq!(find(&[4096, 0]), Ok(Some((5, 4096))));
+        for bad in [0, 1, 4097, u64::MAX] {
+            assert_eq!(find(&[bad, 9]), Err(Errno::ENOEXEC));
+        }
     }
 
     #[test]

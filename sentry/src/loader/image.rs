@@ -6,7 +6,7 @@ use abi::{AddrRange, Errno, page_down};
 use platform::{Prot, USER_END, USER_START};
 
 use crate::loader::elf::{self, Header, PHDR_SIZE, Segment};
-use crate::loader::{OpenExec, read_at, read_head};
+use crate::loader::{OpenExec, read_at};
 use crate::mm::extents::HUGE;
 use crate::mm::map::{MapRequest, Place};
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
@@ -50,19 +50,40 @@ pub struct Images {
     pub exec_stack: bool,
 }
 
+/// A file whose header and program headers have been read.
+struct Binary {
+    file: Arc<FileDescription>,
+    header: Header,
+    table: Vec<u8>,
+}
+
+/// A program and its interpreter, read and not yet mapped.
+pub struct Program {
+    main: Binary,
+    interp: Option<Binary>,
+}
+
+/// What is to be mapped of a file.
 struct Parsed {
     header: Header,
     layout: elf::Layout,
 }
 
-fn parse(file: &Arc<FileDescription>, head: &[u8]) -> Result<Parsed, Errno> {
-    let header = elf::parse_header(head)?;
+/// `what` for everything that is wrong with the file.
+fn read_binary(file: &Arc<FileDescription>, head: &[u8], what: Errno) -> Result<Binary, Errno> {
+    let header = elf::parse_header(head).map_err(|_| what)?;
     let mut table = vec![0u8; usize::from(header.phnum) * PHDR_SIZE];
-    if read_at(file, header.phoff, &mut table)? != table.len() {
-        return Err(Errno::ENOEXEC);
+    match read_at(file, header.phoff, &mut table) {
+        Ok(n) if n == table.len() => Ok(Binary { file: file.clone(), header, table }),
+        Err(Errno::EIOCBQUEUED) => Err(Errno::EIOCBQUEUED),
+        _ => Err(what),
     }
-    let layout = elf::parse_segments(&header, &table)?;
-    Ok(Parsed { header, layout })
+}
+
+impl Binary {
+    fn parse(&self) -> Result<Parsed, Errno> {
+        Ok(Parsed { header: self.header, layout: elf::parse_segments(&self.header, &self.table)? })
+    }
 }
 
 fn interpreter_path(file: &Arc<FileDescription>, place: (u64, usize)) -> Result<Vec<u8>, Errno> {
@@ -78,36 +99,52 @@ fn interpreter_path(file: &Arc<FileDescription>, place: (u64, usize)) -> Result<
     Ok(path)
 }
 
-/// Maps the program `file`, which starts with `head`, and its interpreter.
+/// Reads the program `file`, which starts with `head`, and its interpreter.
 ///
 /// # Errors
-/// As [`crate::loader::load`].
-pub fn load_program(
-    mm: &Arc<Mm>,
-    file: &Arc<FileDescription>,
-    head: &[u8],
-    open: OpenExec<'_>,
-    random: [u64; 2],
-) -> Result<Images, Errno> {
-    let main = parse(file, head)?;
-    let interp = match main.layout.interp {
+/// `ENOEXEC`; `ELIBBAD`, `EIO` for the interpreter; what opening that says.
+pub fn read_program(file: &Arc<FileDescription>, head: &[u8], open: OpenExec<'_>) -> Result<Program, Errno> {
+    let main = read_binary(file, head, Errno::ENOEXEC)?;
+    let interp = match elf::interpreter(&main.header, &main.table)? {
         Some(place) => {
             let interp = open(&interpreter_path(file, place)?)?;
-            let head = read_head(&interp)?;
-            let parsed = parse(&interp, &head).map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
-            Some((interp, parsed))
+            let mut head = [0; size_of::<elf::Ehdr>()];
+            if read_at(&interp, 0, &mut head)? != head.len() {
+                return Err(Errno::EIO);
+            }
+            Some(read_binary(&interp, &head, Errno::ELIBBAD)?)
+        }
+        None => None,
+    };
+    Ok(Program { main, interp })
+}
+
+/// Maps a program and its interpreter.
+///
+/// # Errors
+/// What is wrong with their segments; `ENOMEM`. Linux finds these past the point of no return.
+pub fn map_program(mm: &Arc<Mm>, program: &Program, random: [u64; 2]) -> Result<Images, Errno> {
+    let (file, main) = (&program.main.file, program.main.parse()?);
+    let interp = match &program.interp {
+        Some(interp) => {
+            let parsed = interp.parse()?;
+            if parsed.layout.segments.is_empty() {
+                // Of nothing (`load_elf_interp`); a program of nothing dies by itself.
+                return Err(Errno::EINVAL);
+            }
+            Some((&interp.file, parsed))
         }
         None => None,
     };
     let base = interp.as_ref().map(|_| DYN_BASE.saturating_add((random[0] & 0xfff_ffff) << 12));
-    let mapped = map_image(mm, file, &main, base)?;
+    let mapped = map_image(mm, file, &main, base, Replace::Own)?;
     let heap_rnd = (random[1] & 0x1fff) << 12;
     // A static PIE lies among the mmaps: its heap goes where programs usually lie (Linux 5.18).
     let heap = if main.header.is_dyn && interp.is_none() { DYN_BASE } else { mapped.end };
     let brk = heap.saturating_add(heap_rnd);
     let (interp_base, entry) = match interp {
         Some((interp, parsed)) => {
-            let mapped = map_image(mm, &interp, &parsed, None)?;
+            let mapped = map_image(mm, interp, &parsed, None, Replace::All)?;
             (mapped.bias, mapped.entry)
         }
         None => (0, mapped.entry),
@@ -148,12 +185,25 @@ fn huge_placement(mm: &Mm, file: &Arc<FileDescription>, parsed: &Parsed) -> Opti
     (first.file_pages.start == span.start).then_some(placement)
 }
 
-fn map_image(mm: &Arc<Mm>, file: &Arc<FileDescription>, parsed: &Parsed, base: Option<u64>) -> Result<Mapped, Errno> {
+/// What a fixed file's segments may replace: only their own kin, or (an interpreter's) the program as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    Own,
+    All,
+}
+
+fn map_image(
+    mm: &Arc<Mm>,
+    file: &Arc<FileDescription>,
+    parsed: &Parsed,
+    base: Option<u64>,
+    replace: Replace,
+) -> Result<Mapped, Errno> {
     let bias = choose_bias(mm, file, parsed, base)?;
     let mut mapped = Mapped { bias, phnum: parsed.header.phnum, ..Mapped::default() };
     let mut first = true;
     for segment in &parsed.layout.segments {
-        map_segment(mm, file, segment, bias, parsed.header.is_dyn || !first)?;
+        map_segment(mm, file, segment, bias, parsed.header.is_dyn || !first || replace == Replace::All)?;
         first = false;
         let bytes = shift(segment.bytes, bias)?;
         if segment.prot.contains(Prot::EXEC) {
@@ -195,7 +245,13 @@ fn map_segment(
     }
     let zeros = shift(segment.zero_pages, bias)?;
     if !zeros.is_empty() {
-        let request = MapRequest::anonymous(place(zeros.start), zeros.len(), segment.prot, VmaFlags::empty());
+        if zeros.len() > mm.memory.limit() {
+            // More than there is in all (`__vm_enough_memory`).
+            return Err(Errno::ENOMEM);
+        }
+        // Writable whatever the segment says (`vm_brk_flags`).
+        let prot = segment.prot | Prot::READ | Prot::WRITE;
+        let request = MapRequest::anonymous(place(zeros.start), zeros.len(), prot, VmaFlags::empty());
         mm.mmap(request)?;
     }
     let tail = if segment.tail.is_empty() { segment.tail } else { shift(segment.tail, bias)? };

@@ -68,6 +68,36 @@ pub struct Loaded {
     pub exe: Arc<FileDescription>,
 }
 
+/// Why a program was not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// `execve` answers this.
+    Refused(Errno),
+    /// Linux finds this when the old program is gone already, and kills the process by SIGSEGV (`bprm_execve`).
+    Fatal(Errno),
+}
+
+impl From<Errno> for LoadError {
+    fn from(errno: Errno) -> Self {
+        LoadError::Refused(errno)
+    }
+}
+
+impl LoadError {
+    /// What is wrong past the point of no return; a call that waits for its files has not come there yet.
+    fn late(errno: Errno) -> Self {
+        if errno == Errno::EIOCBQUEUED { LoadError::Refused(errno) } else { LoadError::Fatal(errno) }
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn errno(self) -> Errno {
+        match self {
+            LoadError::Refused(errno) | LoadError::Fatal(errno) => errno,
+        }
+    }
+}
+
 /// Longest string of argv and envp, its NUL included (`MAX_ARG_STRLEN`).
 const MAX_STRING: usize = 128 << 10;
 /// Scripts whose interpreters are scripts: how deep (`exec_binprm`).
@@ -76,8 +106,9 @@ const MAX_DEPTH: usize = 5;
 /// Loads a program into `mm`, which is empty.
 ///
 /// # Errors
-/// As execve(2): `ENOEXEC`, `EINVAL`, `ELIBBAD`, `E2BIG`, `ELOOP`, `EIO`, `ENOMEM`; what opening an interpreter says.
-pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) -> Result<Loaded, Errno> {
+/// As execve(2): `ENOEXEC`, `ELIBBAD`, `E2BIG`, `ELOOP`, `EIO`; what opening an interpreter says. Fatal: `EINVAL`,
+/// `ENOMEM` and others for what cannot be mapped.
+pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) -> Result<Loaded, LoadError> {
     if request.argv.is_empty() {
         // Linux 5.18: programs may rely on argv[0].
         request.argv.push(Vec::new());
@@ -90,7 +121,7 @@ pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) ->
         let Some(script) = script::parse(&head)? else { break head };
         depth += 1;
         if depth > MAX_DEPTH {
-            return Err(Errno::ELOOP);
+            return Err(Errno::ELOOP.into());
         }
         let mut argv = vec![script.interpreter.clone()];
         argv.extend(script.argument);
@@ -101,7 +132,8 @@ pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) ->
     };
     check_size(&request)?;
     mm.vmas.write().layout = Layout::random([request.aslr[0], request.aslr[1]], request.stack_limit);
-    let images = image::load_program(mm, &request.file, &head, request.open, [request.aslr[2], request.aslr[3]])?;
+    let program = image::read_program(&request.file, &head, request.open)?;
+    let images = image::map_program(mm, &program, [request.aslr[2], request.aslr[3]]).map_err(LoadError::late)?;
     let ids = (request.ids)(&request.file);
     let vdso = kernel.vdso.map(kernel, mm);
     let strings = stack::Strings { execfn: &execfn, argv: &request.argv, envp: &request.envp };
@@ -112,7 +144,7 @@ pub fn load(kernel: &Arc<Kernel>, mm: &Arc<Mm>, mut request: ExecRequest<'_>) ->
         vdso,
         min_sigstack: (kernel.platform.xsave_size() as u64 + 936).next_multiple_of(16),
     };
-    let stack = stack::build(mm, &strings, &facts, &images)?;
+    let stack = stack::build(mm, &strings, &facts, &images).map_err(LoadError::late)?;
     let mut vmas = mm.vmas.write();
     vmas.program = ProgramInfo {
         exe: Some(request.file.clone()),
@@ -151,6 +183,8 @@ fn read_head(file: &Arc<FileDescription>) -> Result<[u8; 256], Errno> {
 
 /// Reads as much of `buf` as the file has at `offset`.
 pub(crate) fn read_at(file: &Arc<FileDescription>, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+    // `kernel_read` refuses negative positions.
+    i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     let mut done = 0;
     while done < buf.len() {
         let at = offset.checked_add(done as u64).ok_or(Errno::EIO)?;

@@ -162,7 +162,7 @@ pub struct Mm {
     id: u64,
     this: Weak<Mm>,
     space: Arc<dyn AddressSpace>,
-    memory: Arc<MemoryFile>,
+    pub(crate) memory: Arc<MemoryFile>,
     /// Intent. Taken before `pmas`; what is removed is dropped after it is released (files have locks above it).
     pub(crate) vmas: RwLock<Vmas>,
     /// Frames. The platform's space changes only while this is held, so that it never shows what is not here.
