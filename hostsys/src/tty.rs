@@ -75,6 +75,23 @@ impl RawMode {
         Ok(raw)
     }
 
+    /// Gives the terminal its own modes back also where this process panics, whether or not a panic unwinds: before
+    /// anything is printed.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn restore_on_panic(&self) -> Result<()> {
+        let tty = crate::fds::dup_above(self.tty.as_fd(), 3)?;
+        let saved: libc::termios = self.saved.clone().into();
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Not draining: nobody may be there to read.
+            let _ = tcsetattr(tty.as_fd(), SetArg::TCSANOW, &saved.into());
+            print(info);
+        }));
+        Ok(())
+    }
+
     /// Gives the terminal its own modes back for a while.
     pub fn suspend(&self) {
         // TCSADRAIN: what the guest wrote last is still shown with its own line ends.
@@ -101,5 +118,25 @@ impl Drop for RawMode {
 impl AsFd for RawMode {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tty.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::termios::LocalFlags;
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let cooked = || tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO);
+        assert!(cooked());
+        let raw = RawMode::enter(pty.slave.as_fd()).unwrap();
+        raw.restore_on_panic().unwrap();
+        assert!(!cooked());
+        let panicked = std::thread::spawn(|| panic!("as a test wants it")).join();
+        assert!(panicked.is_err() && cooked());
+        drop(raw);
+        let _ = std::panic::take_hook();
     }
 }

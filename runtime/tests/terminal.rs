@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,11 +29,18 @@ struct Terminal {
 
 impl Terminal {
     fn start(image: &Path, platform: &str, command: &[&str]) -> Terminal {
+        let program = nanovisor().get_program().to_owned();
+        Self::with(&program, |all| {
+            all.args(["do", "--platform", platform, "--image"]).arg(image).arg("--").args(command);
+        })
+    }
+
+    fn with(program: &OsStr, arguments: impl FnOnce(&mut Command)) -> Terminal {
         let size = Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let mut all = Command::new("setsid");
-        all.arg("--ctty").arg(nanovisor().get_program()).args(["do", "--platform", platform, "--image"]).arg(image);
-        all.arg("--").args(command);
+        all.arg("--ctty").arg(program);
+        arguments(&mut all);
         let end = || pty.slave.try_clone().unwrap();
         let child = all.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Terminal { master: File::from(pty.master), slave: pty.slave, child, seen: String::new() }
@@ -195,5 +203,40 @@ fn a_stop_gives_the_terminal_back_for_a_while() {
         terminal.type_in("word\r");
         terminal.expect("<word>");
         assert_eq!(terminal.status(), Some(0));
+    });
+}
+
+/// Our command is a job of a host's shell, its standard output elsewhere: the terminal is passed through.
+#[test]
+fn a_background_job_that_reads_stops_and_one_that_does_not_goes_on() {
+    on_each(|image, platform| {
+        let out = image.with_file_name(format!("out-{platform}"));
+        let mut shell = Terminal::with("bash".as_ref(), |all| {
+            all.args(["--norc", "--noprofile", "-i"]).env("OUT", &out).env("IMAGE", image);
+            all.env("DO", format!("{} do --platform {platform}", nanovisor().get_program().display()));
+        });
+        let job = |script: &str| format!("$DO --image $IMAGE -- sh -c '{script}' > $OUT &\r");
+        shell.type_in("bind 'set enable-bracketed-paste off'; PS1=; echo re''ady\r");
+        shell.expect("ready\r\n");
+        shell.type_in(&job("echo quiet"));
+        shell.type_in("wait $!; echo st=$? $(cat $OUT)\r");
+        shell.expect("st=0 quiet\r\n");
+        shell.type_in(&job("read line; read other; echo \"<$line> <$other>\""));
+        // It stops only once it reads.
+        shell.type_in("until jobs %% | grep -q Stopped; do sleep 0.1; done; echo has sto''pped\r");
+        shell.expect("has stopped\r\n");
+        // What is typed is the shell's.
+        shell.type_in("echo mi''ne\r");
+        shell.expect("mine\r\n");
+        // Continued where it is, it stops again.
+        shell.type_in("bg; sleep 0.2; until jobs %% | grep -q Stopped; do sleep 0.1; done; echo on''ce more\r");
+        shell.expect("once more\r\n");
+        shell.type_in("fg; echo st=$? $(cat $OUT)\r");
+        shell.expect("IMAGE -- sh");
+        shell.type_in("one line\r");
+        shell.type_in("another\r");
+        shell.expect("st=0 <one line> <another>\r\n");
+        shell.type_in("exit 5\r");
+        assert_eq!(shell.status(), Some(5), "{platform}");
     });
 }

@@ -167,7 +167,11 @@ pub fn process(config: ProcessConfig, fds: &mut Fds) -> Result<ProcessSpec> {
 }
 
 fn plain(fds: &mut Fds) -> Result<Stdio> {
-    Ok(Stdio::Host([fds.need(Role::Stdin)?, fds.need(Role::Stdout)?, fds.need(Role::Stderr)?]))
+    let streams = [fds.need(Role::Stdin)?, fds.need(Role::Stdout)?, fds.need(Role::Stderr)?];
+    Ok(match fds.take(Role::InputGate) {
+        Some(gate) => Stdio::Shared { streams, gate },
+        None => Stdio::Host(streams),
+    })
 }
 
 fn filter(config: SeccompConfig) -> Filter {

@@ -64,7 +64,7 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
     let terminal = if terminal { Streams::of_caller(true)?.raw_mode()? } else { None };
     // Others may change it while it runs.
     drop(container);
-    let status = written.and_then(|()| watch::watch(sandbox, signals, terminal));
+    let status = written.and_then(|()| watch::watch(sandbox, signals, terminal, None));
     if !args.keep {
         delete::by_force(cx, &args.bundle.id)?;
     }

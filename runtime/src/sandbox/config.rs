@@ -37,6 +37,8 @@ pub enum Role {
     Gofer,
     /// Standard input.
     Stdin,
+    /// Where to ask for leave to read standard input, a terminal.
+    InputGate,
     /// Standard output.
     Stdout,
     /// Standard error.

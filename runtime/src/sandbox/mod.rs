@@ -3,6 +3,7 @@
 pub mod config;
 pub mod describe;
 mod files;
+mod input_gate;
 pub mod launch;
 pub mod log;
 pub mod prepare;
@@ -29,9 +30,10 @@ pub fn run(args: &DoArgs, log_args: &LogArgs, log: OwnedFd) -> Result<u8> {
         gofer
     });
     let terminal = prepared.streams.raw_mode()?;
+    let gate = prepared.streams.gate.take();
     let around = launch::Around { log: &log, signals: Some(&signals), network: None, started: &mut |_| Ok(()) };
     let sandbox = launch::launch(prepared, around)?;
-    let status = watch::watch(sandbox, signals, terminal);
+    let status = watch::watch(sandbox, signals, terminal, gate);
     // After the sandbox, which it serves to its last write.
     drop(gofer);
     status

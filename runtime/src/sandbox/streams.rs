@@ -6,6 +6,7 @@ use hostsys::tty::{RawMode, WindowSize, window_size};
 use hostsys::{Error, fds};
 
 use super::config::{ConsoleSize, Role};
+use super::input_gate::InputGate;
 use crate::cli::DoArgs;
 use crate::failure::{Failure, Result};
 
@@ -15,6 +16,8 @@ pub struct Streams {
     pub fds: Vec<(Role, OwnedFd)>,
     /// Size of the console, where the program gets a terminal of its own.
     pub console: Option<ConsoleSize>,
+    /// Our side of the gate before a terminal that is passed through.
+    pub gate: Option<InputGate>,
 }
 
 impl Streams {
@@ -27,6 +30,7 @@ impl Streams {
         // A snapshot has plain streams: terminals are not saved.
         let plain = args.no_tty || args.restore.is_some();
         let result = if args.tty || (both && !plain) { Self::console(args) } else { Self::plain() };
+        let result = if args.restore.is_some() { result } else { result.and_then(Self::gated) };
         result.map_err(|e| Failure::host("preparing the standard streams", e))
     }
 
@@ -42,7 +46,7 @@ impl Streams {
         let tty = fds::standard_stream(0).map_err(doing)?;
         let size = window_size(tty.as_fd()).map_err(|_| Failure::runtime("the input device is not a TTY"))?;
         let console = fds::without_blocking(tty.as_fd()).map_err(doing)?;
-        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size.into()) })
+        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size.into()), gate: None })
     }
 
     /// A terminal that was made for the process.
@@ -51,7 +55,7 @@ impl Streams {
     /// Out of descriptors.
     pub fn of_terminal(slave: OwnedFd, size: ConsoleSize) -> Result<Self> {
         let console = fds::without_blocking(slave.as_fd()).map_err(|e| Failure::host("preparing the terminal", e))?;
-        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size) })
+        Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size), gate: None })
     }
 
     /// The terminal, where there is one.
@@ -65,7 +69,17 @@ impl Streams {
         let stream = |(role, number)| Ok((role, fds::without_blocking(fds::standard_stream(number)?.as_fd())?));
         let all = [(Role::Stdin, 0), (Role::Stdout, 1), (Role::Stderr, 2)];
         let fds = all.into_iter().map(stream).collect::<std::result::Result<_, Error>>()?;
-        Ok(Streams { fds, console: None })
+        Ok(Streams { fds, console: None, gate: None })
+    }
+
+    /// Puts a gate before a terminal that is passed through, for a command that stays beside its sandbox.
+    fn gated(mut self) -> std::result::Result<Self, Error> {
+        if self.console.is_none() && is_tty(0) {
+            let (ours, theirs) = InputGate::pair()?;
+            self.fds.push((Role::InputGate, theirs));
+            self.gate = Some(ours);
+        }
+        Ok(self)
     }
 
     /// The terminal behind the guest's; standard error apart, where it leads elsewhere.
@@ -83,7 +97,7 @@ impl Streams {
         if !is_tty(2) {
             all.push((Role::Stderr, fds::without_blocking(fds::standard_stream(2)?.as_fd())?));
         }
-        Ok(Streams { fds: all, console: Some(ConsoleSize { rows: size.rows, cols: size.cols }) })
+        Ok(Streams { fds: all, console: Some(ConsoleSize { rows: size.rows, cols: size.cols }), gate: None })
     }
 
     /// Puts the host's terminal into raw mode, where the program has one of its own.
@@ -91,10 +105,12 @@ impl Streams {
     /// # Errors
     /// What the terminal says.
     pub fn raw_mode(&self) -> Result<Option<RawMode>> {
-        self.terminal()
-            .map(|fd| RawMode::enter(fd.as_fd()))
-            .transpose()
-            .map_err(|e| Failure::host("preparing the terminal", e))
+        let enter = |fd: &OwnedFd| {
+            let raw = RawMode::enter(fd.as_fd())?;
+            raw.restore_on_panic()?;
+            Ok(raw)
+        };
+        self.terminal().map(enter).transpose().map_err(|e| Failure::host("preparing the terminal", e))
     }
 }
 

@@ -5,9 +5,11 @@ use std::os::fd::AsFd;
 use hostsys::signals::SignalReader;
 use hostsys::tty::{RawMode, window_size};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 
+use super::input_gate::{InputGate, in_foreground};
 use super::launch::Sandbox;
 use crate::control::wire::{self, Message};
 use crate::failure::{Failure, Result, Status};
@@ -41,8 +43,13 @@ pub fn block_signals() -> Result<SignalReader> {
 ///
 /// # Errors
 /// The program could not be run, or the sandbox process died.
-pub fn watch(sandbox: Sandbox, signals: SignalReader, terminal: Option<RawMode>) -> Result<u8> {
-    let outcome = Watch { sandbox, signals, terminal, outcome: None }.run();
+pub fn watch(
+    sandbox: Sandbox,
+    signals: SignalReader,
+    terminal: Option<RawMode>,
+    gate: Option<InputGate>,
+) -> Result<u8> {
+    let outcome = Watch { sandbox, signals, terminal, gate, outcome: None }.run();
     // The terminal is itself again here, before anybody prints.
     outcome
 }
@@ -51,6 +58,7 @@ struct Watch {
     sandbox: Sandbox,
     signals: SignalReader,
     terminal: Option<RawMode>,
+    gate: Option<InputGate>,
     outcome: Option<Message>,
 }
 
@@ -64,10 +72,11 @@ impl Watch {
 
     /// Handles what comes next; answers false when the sandbox is through with us.
     fn wait_for_something(&mut self) -> Result<bool> {
-        let mut set = [
+        let mut set = vec![
             PollFd::new(self.sandbox.control.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
+        set.extend(self.gate.as_ref().map(|gate| PollFd::new(gate.as_fd(), PollFlags::POLLIN)));
         match poll(&mut set, PollTimeout::NONE) {
             Err(nix::errno::Errno::EINTR) => return Ok(true),
             Err(e) => return Err(Failure::runtime(format!("waiting for the sandbox process: poll: {e}"))),
@@ -75,11 +84,44 @@ impl Watch {
         }
         let (control, signal) = (ready(&set[0]), ready(&set[1]));
         if signal {
-            while let Some(signal) = self.signals.next().map_err(|e| Failure::host("reading signals", e))? {
-                self.on_signal(signal);
+            self.take_signals()?;
+        }
+        if control && !self.on_message()? {
+            return Ok(false);
+        }
+        self.mind_the_gate()?;
+        Ok(true)
+    }
+
+    /// Handles the signals that have come; answers whether SIGCONT was among them.
+    fn take_signals(&mut self) -> Result<bool> {
+        let mut continued = false;
+        while let Some(signal) = self.signals.next().map_err(|e| Failure::host("reading signals", e))? {
+            continued |= signal == Signal::SIGCONT;
+            self.on_signal(signal);
+        }
+        Ok(continued)
+    }
+
+    /// The guest wants to read our terminal: as one of our job, which stops where it is in the background.
+    fn mind_the_gate(&mut self) -> Result<()> {
+        if self.gate.as_mut().is_some_and(|gate| !gate.hear()) {
+            self.gate = None;
+        }
+        while self.gate.as_ref().is_some_and(InputGate::is_asked) {
+            if in_foreground() {
+                self.gate.iter_mut().for_each(InputGate::grant);
+                break;
+            }
+            self.stop_by(|| {
+                let _ = kill(Pid::from_raw(0), Signal::SIGTTIN);
+            });
+            if !self.take_signals()? {
+                // It did not stop us: ignored, or there is no shell that could continue us (`job_control`: EIO).
+                self.gate.iter_mut().for_each(InputGate::refuse);
             }
         }
-        if control { self.on_message() } else { Ok(true) }
+        Ok(())
     }
 
     fn on_message(&mut self) -> Result<bool> {
@@ -99,6 +141,11 @@ impl Watch {
     fn on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::SIGTSTP => self.stop(),
+            Signal::SIGCONT => {
+                // Whoever stopped us: the job may have changed places.
+                self.gate.iter_mut().for_each(InputGate::withdraw);
+                self.send(&Message::Signal(signal as i32));
+            }
             Signal::SIGWINCH if self.terminal.is_some() => self.send_window_size(),
             other => self.send(&Message::Signal(other as i32)),
         }
@@ -106,6 +153,10 @@ impl Watch {
 
     /// Stops the guest, gives the terminal back, stops, and undoes all that when continued.
     fn stop(&mut self) {
+        self.stop_by(hostsys::process::stop_self);
+    }
+
+    fn stop_by(&mut self, stop: impl FnOnce()) {
         self.send(&Message::Pause);
         let mut set = [PollFd::new(self.sandbox.control.as_fd(), PollFlags::POLLIN)];
         if poll(&mut set, PAUSE_MS).is_ok_and(|n| n > 0) {
@@ -115,7 +166,8 @@ impl Watch {
         if let Some(terminal) = &self.terminal {
             terminal.suspend();
         }
-        hostsys::process::stop_self();
+        stop();
+        self.gate.iter_mut().for_each(InputGate::withdraw);
         if let Some(terminal) = &self.terminal
             && let Err(e) = terminal.resume()
         {

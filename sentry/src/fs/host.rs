@@ -15,6 +15,7 @@ use nix::sys::stat::{SFlag, fstat};
 use crate::checkpoint::ops::OpsState;
 use crate::checkpoint::{Refused, Saver};
 use crate::fs::anon;
+use crate::fs::host_gate::Gate;
 use crate::kernel::reactor::{HostWatch, Reactor};
 use crate::kernel::wait::{Events, WaitQueue};
 use crate::vfs::{Attr, FileDescription, FileOps, FileType, IoSink, IoSource, OpenFlags, Whence};
@@ -32,6 +33,8 @@ pub struct HostFile {
     /// Which stream it is: a restore is given it anew by this name.
     name: &'static str,
     kind: FileType,
+    /// Whom to ask before each read.
+    gate: Option<Gate>,
     /// Reads and writes of the descriptor answer EAGAIN by themselves where they would wait.
     nonblocking: bool,
     attr: Attr,
@@ -54,11 +57,34 @@ impl HostFile {
         Ok(FileDescription::anonymous(file, flags))
     }
 
+    /// The same for a terminal that is read only with leave, which `gate` gives ([`Gate`]).
+    ///
+    /// # Errors
+    /// As [`HostFile::open`].
+    pub fn open_gated(
+        reactor: &Arc<Reactor>,
+        fd: OwnedFd,
+        name: &'static str,
+        gate: OwnedFd,
+    ) -> std::io::Result<Arc<FileDescription>> {
+        let (file, flags) = Self::make(reactor, fd, name, Some(gate))?;
+        Ok(FileDescription::anonymous(file, flags))
+    }
+
     /// The same, without an open file around it, and the flags that one has.
     ///
     /// # Errors
     /// As [`HostFile::open`].
     pub fn stream(reactor: &Arc<Reactor>, fd: OwnedFd, name: &'static str) -> std::io::Result<(Arc<Self>, OpenFlags)> {
+        Self::make(reactor, fd, name, None)
+    }
+
+    fn make(
+        reactor: &Arc<Reactor>,
+        fd: OwnedFd,
+        name: &'static str,
+        gate: Option<OwnedFd>,
+    ) -> std::io::Result<(Arc<Self>, OpenFlags)> {
         let stat = fstat(&fd)?;
         let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::Fifo);
         let watch = match kind {
@@ -75,7 +101,11 @@ impl HostFile {
             size: stat.st_size.max(0).cast_unsigned(),
             ..anon::attr(kind, perm, anon::next_ino(), Timespec::from_nanos(0))
         };
-        Ok((Arc::new(HostFile { watch, fd, name, kind, nonblocking, attr }), flags))
+        let gate = match (gate, &watch) {
+            (Some(socket), Some(watch)) => Some(Gate::open(reactor, socket, watch.queue())?),
+            _ => None,
+        };
+        Ok((Arc::new(HostFile { watch, fd, name, kind, gate, nonblocking, attr }), flags))
     }
 
     fn ready(&self, flags: PollFlags) -> PollFlags {
@@ -100,6 +130,16 @@ impl HostFile {
         if self.kind == FileType::Socket {
             return recv(self.fd.as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT).map_err(errno);
         }
+        let Some(gate) = &self.gate else { return self.read_now(buf) };
+        gate.pass()?;
+        let read = self.read_now(buf);
+        if read.is_ok() {
+            gate.used();
+        }
+        read
+    }
+
+    fn read_now(&self, buf: &mut [u8]) -> Result<usize, Errno> {
         if self.would_wait(PollFlags::POLLIN) {
             return Err(Errno::EAGAIN);
         }

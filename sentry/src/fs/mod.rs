@@ -8,6 +8,7 @@ pub mod eventfd;
 pub mod gofer;
 pub mod gone;
 pub mod host;
+mod host_gate;
 pub mod inotify;
 pub mod pipe;
 pub mod proc;

@@ -116,7 +116,15 @@ impl Reactor {
     /// `EPERM` for such descriptors; what `epoll_ctl` says otherwise.
     pub fn watch(self: &Arc<Self>, fd: &OwnedFd) -> std::io::Result<HostWatch> {
         let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI;
-        self.watch_for(fd, all)
+        self.watch_for(fd, all, WaitQueue::new())
+    }
+
+    /// Watches a descriptor whose input wakes a queue that there is.
+    ///
+    /// # Errors
+    /// As [`Reactor::watch`].
+    pub fn watch_with(self: &Arc<Self>, fd: &OwnedFd, queue: &WaitQueue) -> std::io::Result<HostWatch> {
+        self.watch_for(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, queue.clone())
     }
 
     /// [`Reactor::watch`] for input alone.
@@ -124,12 +132,11 @@ impl Reactor {
     /// # Errors
     /// As [`Reactor::watch`].
     pub fn watch_input(self: &Arc<Self>, fd: &OwnedFd) -> std::io::Result<HostWatch> {
-        self.watch_for(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP)
+        self.watch_for(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, WaitQueue::new())
     }
 
-    fn watch_for(self: &Arc<Self>, fd: &OwnedFd, interest: EpollFlags) -> std::io::Result<HostWatch> {
+    fn watch_for(self: &Arc<Self>, fd: &OwnedFd, interest: EpollFlags, queue: WaitQueue) -> std::io::Result<HostWatch> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let queue = WaitQueue::new();
         let interest = interest | EpollFlags::EPOLLET;
         self.hosts.lock().insert(id, queue.clone());
         if let Err(e) = self.epoll.add(fd, EpollEvent::new(interest, id)) {

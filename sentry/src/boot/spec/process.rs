@@ -78,6 +78,14 @@ pub struct Filter {
 pub enum Stdio {
     /// Host descriptors (non-blocking), passed through.
     Host([OwnedFd; 3]),
+    /// The same, where standard input is a terminal that other jobs read as well. A read asks for leave at `gate`
+    /// first (a SOCK_SEQPACKET socket; `fs/host_gate.rs`).
+    Shared {
+        /// The descriptors.
+        streams: [OwnedFd; 3],
+        /// Where to ask.
+        gate: OwnedFd,
+    },
     /// A pty of the sandbox's own, whose master side is this host descriptor (a socket or terminal in raw mode):
     /// bytes from it are typed, bytes of the guest appear on it.
     Console {

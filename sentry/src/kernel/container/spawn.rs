@@ -113,6 +113,13 @@ impl Kernel {
                 }
                 None
             }
+            Stdio::Shared { streams: [input, output, error], gate } => {
+                let input = HostFile::open_gated(&self.reactor, input, names[0], gate);
+                install(input.map_err(host_failed("taking a descriptor over"))?)?;
+                install(open(output, names[1])?)?;
+                install(open(error, names[2])?)?;
+                None
+            }
             Stdio::Console { fd, size, stderr } => {
                 let console =
                     Console::start(self, &container.ptys, fd, size).map_err(host_failed("making the terminal"))?;
