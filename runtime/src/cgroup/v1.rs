@@ -57,14 +57,14 @@ pub fn set(dirs: &Dirs, resources: &LinuxResources) -> Result<()> {
 }
 
 /// The sandbox's own threads and stubs count here, and the guest's tasks do not: the guest's limit is kept by its kernel,
-/// and this one only stops a sandbox that was taken over.
+/// and this one only stops a sandbox that was taken over. So it is never less than a sandbox needs.
 pub const SANDBOX_TASKS: i64 = 512;
 
 fn set_pids(dir: &Path, limit: i64) -> Result<()> {
     match limit {
         0 => Ok(()),
         n if n < 0 => write(dir, "pids.max", "max"),
-        n => write(dir, "pids.max", n.saturating_add(SANDBOX_TASKS)),
+        n => write(dir, "pids.max", n.max(SANDBOX_TASKS)),
     }
 }
 

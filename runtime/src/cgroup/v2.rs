@@ -37,7 +37,7 @@ pub fn set(dir: &Path, resources: &LinuxResources) -> Result<()> {
     match resources.pids().as_ref().map(oci_spec::runtime::LinuxPids::limit) {
         None | Some(0) => {}
         Some(n) if n < 0 => write(dir, "pids.max", "max")?,
-        Some(n) => write(dir, "pids.max", n.saturating_add(SANDBOX_TASKS))?,
+        Some(n) => write(dir, "pids.max", n.max(SANDBOX_TASKS))?,
     }
     if let Some(io) = resources.block_io() {
         set_io(dir, io)?;
@@ -155,7 +155,7 @@ mod tests {
         );
         assert_eq!(
             (read("cpu.weight"), read("cpu.max"), read("pids.max")),
-            ("39".into(), "5000 100000".into(), "515".into())
+            ("39".into(), "5000 100000".into(), "512".into())
         );
         assert_eq!((weight(2), weight(262_144)), (1, 10_000));
     }

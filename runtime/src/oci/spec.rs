@@ -62,6 +62,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// No JSON; a field that is missing or wrong.
 pub fn parse<T: DeserializeOwned + serde::Serialize>(name: &str, text: &[u8]) -> Result<T> {
+    let known = without_unknown_capabilities(name, text);
+    let text = known.as_deref().unwrap_or(text);
     let mut json = serde_json::Deserializer::from_slice(text);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|e| {
         let path = e.path().to_string();
@@ -74,6 +76,27 @@ pub fn parse<T: DeserializeOwned + serde::Serialize>(name: &str, text: &[u8]) ->
         }
     }
     Ok(value)
+}
+
+/// Capabilities that this version does not know are left out with a warning, as runc does: nobody can be given them. `None`
+/// where there are none, or where this is no JSON, which the parser tells better.
+fn without_unknown_capabilities(name: &str, text: &[u8]) -> Option<Vec<u8>> {
+    let mut value: Value = serde_json::from_slice(text).ok()?;
+    let mut dropped = false;
+    for path in ["/process/capabilities", "/capabilities"] {
+        let Some(sets) = value.pointer_mut(path).and_then(Value::as_object_mut) else { continue };
+        for (set, list) in sets.iter_mut().filter_map(|(set, list)| Some((set, list.as_array_mut()?))) {
+            list.retain(|cap| {
+                let known = cap.as_str().is_none_or(|cap| super::process::capability(cap).is_some());
+                if !known {
+                    log::warn!("{name}: capabilities.{set}: {cap} is not known, ignored");
+                    dropped = true;
+                }
+                known
+            });
+        }
+    }
+    if dropped { serde_json::to_vec(&value).ok() } else { None }
 }
 
 /// The fields of `given` that `known`, which was made of it, has not.
@@ -243,6 +266,15 @@ mod tests {
         value["process"]["cwd"] = "/".into();
         let spec: Spec = parse("config.json", &serde_json::to_vec(&value).unwrap()).unwrap();
         assert!(check(&spec).unwrap_err().message.contains("ociVersion"));
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out() {
+        let mut value = default_spec();
+        value["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_KILL", "CAP_TOMORROW"]);
+        let spec: Spec = parse("config.json", &serde_json::to_vec(&value).unwrap()).unwrap();
+        let caps = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        assert_eq!(caps.bounding().as_ref().unwrap().len(), 1);
     }
 
     #[test]

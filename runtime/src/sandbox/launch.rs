@@ -113,7 +113,7 @@ fn identity_for(program: &File, trial: &Trial) -> Identity {
 
 /// Forks into all namespaces; root does without the user namespace on hosts that forbid it.
 fn fork(identity: Identity, trial: &Trial, own_network: bool) -> Result<(Fork, Option<Identity>)> {
-    let mut all = Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS;
+    let mut all = Namespaces::MOUNT | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP;
     all.set(Namespaces::PID, trial.stands(Wall::Pid));
     all.set(Namespaces::NET, own_network);
     if !trial.stands(Wall::User) {

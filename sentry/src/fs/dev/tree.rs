@@ -5,7 +5,7 @@ use abi::Errno;
 use crate::vfs::{Caller, FileType, NewNode, PathRef, change};
 
 /// Name, major, minor, mode.
-const DEVICES: [(&str, u64, u64, u32); 8] = [
+const DEVICES: [(&str, u64, u64, u32); 7] = [
     ("null", 1, 3, 0o666),
     ("zero", 1, 5, 0o666),
     ("full", 1, 7, 0o666),
@@ -13,10 +13,11 @@ const DEVICES: [(&str, u64, u64, u32); 8] = [
     ("urandom", 1, 9, 0o666),
     ("tty", 5, 0, 0o666),
     ("console", 5, 1, 0o600),
-    ("ptmx", 5, 2, 0o666),
 ];
 
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
+    // The one of the devpts that is mounted there (runtime-spec, "dev symbolic links").
+    ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
