@@ -101,6 +101,10 @@ pub fn layer() -> File {
 }
 
 fn platform(name: &str) -> Arc<dyn Platform> {
+    // Many sandboxes share this process, which is made for one. The first platform keeps its place at the top of the
+    // address space, so that no sandbox's memory is put there, where the next platform needs room.
+    static FIRST: OnceLock<platform_ptrace::PtracePlatform> = OnceLock::new();
+    FIRST.get_or_init(|| platform_ptrace::PtracePlatform::new().unwrap());
     if name == "kvm" {
         let fd = File::options().read(true).write(true).open("/dev/kvm").unwrap();
         return Arc::new(platform_kvm::KvmPlatform::new(fd.into()).unwrap());
