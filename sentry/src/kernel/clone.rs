@@ -12,7 +12,7 @@ use crate::kernel::limits::resource;
 use crate::kernel::op::{Attempt, Flow, Op, SyscallResult};
 use crate::kernel::pidfd::PidFile;
 use crate::kernel::ptrace;
-use crate::kernel::signal::{AltStack, TaskSignals};
+use crate::kernel::signal::{self, AltStack, SigInfo, TaskSignals};
 use crate::kernel::task::{CurrentTask, Task, TaskShared, Tid, flags as task_flags};
 use crate::kernel::thread_group::{ThreadGroup, VforkDone};
 use crate::kernel::wait::{Events, WaitGuard};
@@ -214,7 +214,7 @@ fn trace_child(cx: &CurrentTask<'_>, args: &CloneArgs, child: &Arc<Task>) -> Opt
         child.ptrace.0.lock().interrupt = true;
         child.flags.fetch_or(task_flags::TRACE_WORK, Ordering::SeqCst);
     } else {
-        crate::kernel::signal::force_pending(child, crate::kernel::signal::SigInfo::user(libc::SIGSTOP, 0, 0, 0));
+        signal::force_pending(child, SigInfo::user(libc::SIGSTOP, 0, 0, 0));
     }
     asked.then_some(event)
 }
@@ -295,6 +295,10 @@ fn enroll(cx: &CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<(
         // The caller is about to be killed itself; as `alloc_pid` says.
         return Err(Errno::ENOMEM);
     }
+    if signal::pending_set(cx.task) & signal::bit(libc::SIGKILL) != 0 {
+        // Whoever killed a whole group counts on nobody being born after that. The caller never sees the answer.
+        return Err(Errno::EAGAIN);
+    }
     if args.flags & flag::THREAD != 0 {
         let mut state = mine.state.lock();
         if state.exiting.is_some() || state.exec.is_some() {
@@ -311,6 +315,9 @@ fn enroll(cx: &CurrentTask<'_>, child: &Arc<Task>, args: &CloneArgs) -> Result<(
     }
     let (pgid, sid, siblings_parent, own_exit_signal) = {
         let state = mine.state.lock();
+        if state.exiting.is_some() {
+            return Err(Errno::EAGAIN);
+        }
         (state.pgid, state.sid, state.parent.upgrade(), state.exit_signal)
     };
     let as_sibling = args.flags & flag::PARENT != 0;

@@ -1,5 +1,6 @@
 //! Signals: actions, masks, sending, waiting.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use abi::{Errno, Timespec, UserAddr};
@@ -275,16 +276,29 @@ fn user_info(cx: &CurrentTask<'_>, signo: i32, code: i32) -> SigInfo {
 }
 
 /// Sends to several processes: success if any took it, else the last refusal.
-fn to_many(cx: &CurrentTask<'_>, groups: &[Arc<ThreadGroup>], info: SigInfo) -> SyscallResult {
+/// Sends to all that `members` names. SIGKILL looks again until it finds nobody new: who forked meanwhile, before its own
+/// signal came, must not leave a child behind (the kernel does both under one lock).
+fn to_many(
+    cx: &CurrentTask<'_>,
+    members: impl Fn(&CurrentTask<'_>) -> Vec<Arc<ThreadGroup>>,
+    info: SigInfo,
+) -> SyscallResult {
     let mut answer = Err(Errno::ESRCH);
-    for group in groups {
-        match to_group(cx, group, info) {
-            Ok(()) => answer = Ok(Flow::Return(0)),
-            Err(errno) if answer.is_err() => answer = Err(errno),
-            Err(_) => {}
+    let mut seen = HashSet::new();
+    loop {
+        let mut groups = members(cx);
+        groups.retain(|group| seen.insert(group.tgid));
+        for group in &groups {
+            match to_group(cx, group, info) {
+                Ok(()) => answer = Ok(Flow::Return(0)),
+                Err(errno) if answer.is_err() => answer = Err(errno),
+                Err(_) => {}
+            }
+        }
+        if groups.is_empty() || info.signo != libc::SIGKILL {
+            return answer;
         }
     }
-    answer
 }
 
 fn kill(cx: &mut CurrentTask<'_>, pid: i32, signo: i32) -> SyscallResult {
@@ -294,14 +308,16 @@ fn kill(cx: &mut CurrentTask<'_>, pid: i32, signo: i32) -> SyscallResult {
         i32::MIN => Err(Errno::ESRCH),
         -1 => {
             // Everybody but the first process and the caller's own.
-            let mut groups = cx.task.pids().groups();
-            groups.retain(|g| g.tgid != Tid(1) && g.tgid != cx.task.group.tgid);
-            to_many(cx, &groups, info)
+            let others = |cx: &CurrentTask<'_>| {
+                let mut groups = cx.task.pids().groups();
+                groups.retain(|g| g.tgid != Tid(1) && g.tgid != cx.task.group.tgid);
+                groups
+            };
+            to_many(cx, others, info)
         }
         p if p <= 0 => {
             let pgid = if p == 0 { cx.task.group.pgid() } else { -p };
-            let groups = cx.task.pids().tree().process_group(pgid);
-            to_many(cx, &groups, info)
+            to_many(cx, |cx| cx.task.pids().tree().process_group(pgid), info)
         }
         p => {
             // Any thread's id names its process here.
