@@ -17,6 +17,7 @@ syscall_table! {
     256 migrate_pages(pid: i32, max: u64, from: UserAddr, to: UserAddr);
     279 move_pages(pid: i32, count: u64, pages: UserAddr, nodes: UserAddr, status: UserAddr, flags: u32);
     440 process_madvise(pidfd: FdNum, iov: UserAddr, count: usize, advice: i32, flags: u32);
+    450 set_mempolicy_home_node(addr: u64, len: u64, node: u64, flags: u64) Partial("one node");
 }
 
 const DEFAULT: u32 = 0;
@@ -274,4 +275,8 @@ fn process_madvise(
         done += len;
     }
     ret(done)
+}
+
+fn set_mempolicy_home_node(_cx: &mut CurrentTask<'_>, _addr: u64, _len: u64, node: u64, flags: u64) -> SyscallResult {
+    if flags != 0 || node != 0 { Err(Errno::EINVAL) } else { ok() }
 }

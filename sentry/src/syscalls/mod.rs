@@ -210,3 +210,18 @@ pub fn dispatch(cx: &mut CurrentTask<'_>, nr: u64, args: [u64; 6]) -> SyscallRes
     // Only where files lie outside of the sandbox can a call need answers from there.
     if cx.kernel().vfs.has_remote() { trip::serve(cx, call, args) } else { (call.handler)(cx, &args) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::FAMILIES;
+
+    #[test]
+    fn no_call_is_served_twice() {
+        let mut seen = HashSet::new();
+        for call in FAMILIES.iter().copied().flatten() {
+            assert!(seen.insert(call.nr), "{} {} stands in two families", call.nr, call.name);
+        }
+    }
+}
