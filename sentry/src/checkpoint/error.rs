@@ -21,6 +21,12 @@ impl Refused {
         Refused { what: what.into(), why: String::new() }
     }
 
+    /// A call that waits, whose progress is not saved yet.
+    #[must_use]
+    pub fn waiting(name: &str) -> Self {
+        Refused::new(format!("a call that waits ({name})"))
+    }
+
     /// The same, with a reason.
     #[must_use]
     pub fn because(what: impl Into<String>, why: impl Into<String>) -> Self {

@@ -156,7 +156,7 @@ impl Op for SendOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {
@@ -247,7 +247,7 @@ impl Op for ReceiveOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {

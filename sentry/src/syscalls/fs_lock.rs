@@ -59,7 +59,7 @@ impl Op for LockOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, crate::checkpoint::Refused> {
-        Err(crate::checkpoint::Refused::new(format!("a call that waits ({})", self.name())))
+        Err(crate::checkpoint::Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {

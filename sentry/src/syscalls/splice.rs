@@ -247,7 +247,7 @@ impl Op for MoveOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {
@@ -421,7 +421,7 @@ impl Op for TeeOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {

@@ -152,7 +152,7 @@ impl Op for ReadOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {
@@ -211,7 +211,7 @@ impl Op for WriteOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {

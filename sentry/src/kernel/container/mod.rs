@@ -78,6 +78,25 @@ struct State {
     pausers: Vec<Token>,
 }
 
+impl State {
+    /// With no tree, and nobody who waits.
+    fn new(phase: Phase) -> Self {
+        State {
+            phase,
+            tree: None,
+            gofer: None,
+            consoles: BTreeMap::new(),
+            terminal: None,
+            starter: None,
+            ended: None,
+            failure: None,
+            doomed: false,
+            destroyers: Vec::new(),
+            pausers: Vec::new(),
+        }
+    }
+}
+
 /// A container.
 pub struct Container {
     /// Its name.
@@ -175,19 +194,7 @@ impl Containers {
 
 impl Container {
     fn new(spec: &ContainerSpec, is_root: bool, ns: Namespaces) -> Arc<Self> {
-        let state = State {
-            phase: Phase::Creating,
-            tree: None,
-            gofer: None,
-            consoles: BTreeMap::new(),
-            terminal: None,
-            starter: None,
-            ended: None,
-            failure: None,
-            doomed: false,
-            destroyers: Vec::new(),
-            pausers: Vec::new(),
-        };
+        let state = State::new(Phase::Creating);
         Arc::new(Container {
             id: spec.id.clone(),
             is_root,

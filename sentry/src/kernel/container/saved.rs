@@ -1,6 +1,5 @@
 //! A sandbox's container as saved state. There may be one only.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
@@ -175,25 +174,12 @@ impl ContainerState {
     #[must_use]
     pub fn restore(&self, kernel: &Kernel) -> Arc<Container> {
         kernel.containers.numbers.go_on(self.numbers);
-        let state = State {
-            phase: Phase::Running,
-            tree: None,
-            gofer: None,
-            consoles: BTreeMap::new(),
-            terminal: None,
-            starter: None,
-            ended: None,
-            failure: None,
-            doomed: false,
-            destroyers: Vec::new(),
-            pausers: Vec::new(),
-        };
         let container = Arc::new(Container {
             id: self.id.clone(),
             is_root: kernel.containers.is_first(),
             ns: self.ns.restore(),
             usage: self.usage.restore(),
-            state: Mutex::new(Level::Leaf, state),
+            state: Mutex::new(Level::Leaf, State::new(Phase::Running)),
             init: AtomicI32::new(self.init),
             gate: WaitQueue::new(),
             frozen: AtomicBool::new(self.frozen),

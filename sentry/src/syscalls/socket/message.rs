@@ -419,7 +419,7 @@ impl Op for ManyOp {
     }
 
     fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::new(format!("a call that waits ({})", self.name())))
+        Err(Refused::waiting(self.name()))
     }
 
     fn name(&self) -> &'static str {
