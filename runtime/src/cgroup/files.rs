@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxCpu;
 
 use crate::failure::{Failure, Result};
 
@@ -27,6 +28,16 @@ pub fn write(dir: &Path, file: &str, value: impl std::fmt::Display) -> Result<()
     let path = dir.join(file);
     fs::write(&path, value.to_string())
         .map_err(|e| Failure::runtime(format!("cgroup {}: writing {value}: {e}", path.display())))
+}
+
+/// Writes the CPUs and memory nodes, whose files are the same in both versions.
+pub fn set_cpuset(dir: &Path, cpu: &LinuxCpu) -> Result<()> {
+    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
+            write(dir, file, value)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a value if this kernel has the file.

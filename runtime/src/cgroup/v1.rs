@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::files::{make as make_dir, patiently, read, write, write_if_there};
+use super::files::{make as make_dir, patiently, read, set_cpuset, write, write_if_there};
 use crate::failure::{Failure, Result};
 
 type Dirs = [(Vec<String>, PathBuf)];
@@ -125,11 +125,7 @@ fn set_cpu(dirs: &Dirs, cpu: &LinuxCpu) -> Result<()> {
         }
     }
     if let Some(dir) = dir_of(dirs, "cpuset") {
-        for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-            if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
-                write(dir, file, value)?;
-            }
-        }
+        set_cpuset(dir, cpu)?;
     }
     Ok(())
 }

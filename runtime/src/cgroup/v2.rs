@@ -4,7 +4,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::files::{make as make_dir, patiently, read, write, write_if_there};
+use super::files::{make as make_dir, patiently, read, set_cpuset, write, write_if_there};
 use super::v1::SANDBOX_TASKS;
 use crate::failure::{Failure, Result};
 
@@ -95,12 +95,7 @@ fn set_cpu(dir: &Path, cpu: &LinuxCpu) -> Result<()> {
     if let Some(n) = cpu.idle() {
         write_if_there(dir, "cpu.idle", n)?;
     }
-    for (file, value) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-        if let Some(value) = value.as_ref().filter(|v| !v.is_empty()) {
-            write(dir, file, value)?;
-        }
-    }
-    Ok(())
+    set_cpuset(dir, cpu)
 }
 
 fn set_io(dir: &Path, io: &LinuxBlockIo) -> Result<()> {
