@@ -11,8 +11,10 @@ const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 /// Says that it runs once it is the terminal's foreground job.
 const SLEEPER: &str = "sh -c 'echo run''ning; exec sleep 300'";
-/// The same, and says when it goes on: by then it is in the foreground again.
-const WAKER: &str = "bash -c 'trap \"echo go''ing on\" CONT; echo run''ning; while :; do sleep 0.05; done'";
+/// The same, and says when it goes on: by then it is in the foreground again. Not from within the trap: bash forgets a
+/// SIGCONT that comes while the trap for the one before still runs.
+const WAKER: &str =
+    "bash -c 'trap w=1 CONT; echo run''ning; while :; do sleep 0.05; ((w)) && { w=0; echo go''ing on; }; done'";
 
 /// All stories.
 pub fn all() -> Vec<Story> {
@@ -272,7 +274,8 @@ fn python(s: &mut Session) -> Played {
     s.expect("42")?;
     s.expect(">>> ")?;
     // Not before the line runs: readline loses what is typed while it puts the terminal back.
-    s.line("import time; print('on' + 'wards'); time.sleep(300)")?;
+    // In short sleeps: a signal between the last check for one and the system call does not wake a long one.
+    s.line("import time; print('on' + 'wards'); [time.sleep(0.01) for _ in iter(int, 1)]")?;
     s.expect("onwards")?;
     s.send(CTRL_C)?;
     s.expect("KeyboardInterrupt")?;
