@@ -107,6 +107,8 @@ struct Candidate {
     bytes: u64,
     stats: MmStats,
     points: i64,
+    /// It is on its way out already, with its memory still to give.
+    exiting: bool,
 }
 
 /// Whether its container ends with it.
@@ -114,22 +116,19 @@ fn is_init(group: &ThreadGroup) -> bool {
     group.tgid.0 == group.container.init()
 }
 
-/// Who could be killed, and whether anybody is on the way out already with memory still to give.
-fn candidates(kernel: &Kernel, groups: Vec<Arc<ThreadGroup>>) -> (Vec<Candidate>, bool) {
-    let (mut all, mut going) = (Vec::new(), false);
+/// Who could be killed: everybody with memory, but those that were given up ([`Mm::give_up`]).
+fn candidates(kernel: &Kernel, groups: Vec<Arc<ThreadGroup>>) -> Vec<Candidate> {
+    let mut all = Vec::new();
     for group in groups {
-        let Some(mm) = group.tasks().iter().find_map(|t| t.mm()) else { continue };
-        if group.state.lock().exiting.is_some() {
-            going = true;
-            continue;
-        }
+        let Some(mm) = group.tasks().iter().find_map(|t| t.mm()).filter(|mm| !mm.is_given_up()) else { continue };
+        let exiting = group.state.lock().exiting.is_some();
         let adj = group.oom_score_adj.load(Ordering::Relaxed);
         let (bytes, stats) = footprint(&group, &mm);
         // The protected come last, whatever they use.
         let points = if adj == ADJ_MIN { i64::MIN } else { points(kernel, bytes, adj) };
-        all.push(Candidate { group, mm, bytes, stats, points });
+        all.push(Candidate { group, mm, bytes, stats, points, exiting });
     }
-    (all, going)
+    all
 }
 
 impl Kernel {
@@ -161,22 +160,30 @@ impl Kernel {
             if going && now - since < PATIENCE {
                 return true;
             }
+            // `MMF_OOM_SKIP`: whoever cannot go is not waited for again.
+            if let Some(mm) = mm.upgrade() {
+                mm.give_up();
+            }
         }
         if of.is_none() && !self.memory.is_tight() {
             // Somebody gave memory back since it was missed.
             return true;
         }
-        // Among those that are alike (to 1.6 % of the memory) the first process stays: with it the sandbox would end.
-        let order = |c: &Candidate| (c.points >> 4, !is_init(&c.group), c.bytes, c.group.tgid);
+        // Among those that are alike (to 1.6 % of the memory) the first process stays, with which the sandbox would end,
+        // and who is on the way out goes first: thousands that were killed at once take a while.
+        let order = |c: &Candidate| (c.points >> 4, !is_init(&c.group), c.exiting, c.bytes, c.group.tgid);
         let groups = of.map_or_else(|| self.groups(), |container| container.groups());
-        let (all, going) = candidates(self, groups);
-        let Some(worst) = all.into_iter().max_by_key(order) else { return going };
+        let all = candidates(self, groups);
+        let going = all.iter().any(|c| c.exiting);
+        let Some(worst) = all.into_iter().max_by_key(order) else { return false };
         if going && is_init(&worst.group) {
-            // Thousands that were killed at once take longer than our patience: they go before the sandbox does.
             return true;
         }
         let victim = Victim { group: Arc::downgrade(&worst.group), mm: Arc::downgrade(&worst.mm), since: now };
         *oom.last.lock() = Some(victim);
+        if worst.exiting {
+            return true;
+        }
         self.log_kill(&worst);
         // Who shares the memory keeps it: they all go (`__oom_kill_process`).
         for group in self.groups() {

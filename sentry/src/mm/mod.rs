@@ -169,6 +169,7 @@ pub struct Mm {
     pub(crate) pmas: Mutex<Pmas>,
     limits: Mutex<MmLimits>,
     oom: AtomicBool,
+    given_up: AtomicBool,
     _cost: OverheadCharge,
 }
 
@@ -219,6 +220,7 @@ impl Mm {
             pmas: Mutex::new(Level::Pmas, Pmas::default()),
             limits: Mutex::new(Level::Leaf, MmLimits::default()),
             oom: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             _cost: cost,
         }))
     }
@@ -255,6 +257,17 @@ impl Mm {
     #[must_use]
     pub fn take_oom(&self) -> bool {
         self.oom.swap(false, Ordering::Relaxed)
+    }
+
+    /// The out-of-memory killer waited long enough for this memory, and looks elsewhere from now on.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`give_up`](Self::give_up) was called.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Takes all translations of `range`, which shows a mappable's frames, away; the next access asks it again.

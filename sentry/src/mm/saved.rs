@@ -87,7 +87,7 @@ impl Object for Mm {
 
     fn save(self: &Arc<Self>, saver: &mut Saver) -> Result<MmState, Refused> {
         // The platform's space is a cache; numbers of address spaces are not seen by guests.
-        let Mm { id: _, this: _, space: _, memory: _, vmas, pmas, limits, oom, _cost: _ } = &**self;
+        let Mm { id: _, this: _, space: _, memory: _, vmas, pmas, limits, oom, given_up: _, _cost: _ } = &**self;
         let vmas = vmas.read();
         let Vmas { map, layout: Layout { mmap_top, stack_top }, holes: _, brk, default_flags, pkeys, program } = &*vmas;
         let mut states = Vec::with_capacity(map.len());
