@@ -11,6 +11,7 @@ pub mod frame_file;
 pub mod heap;
 pub mod image;
 pub mod memory_file;
+pub mod program;
 pub mod range_map;
 pub mod tsc;
 

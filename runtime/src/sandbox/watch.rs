@@ -31,6 +31,9 @@ const WATCHED: [Signal; 10] = [
 /// How long a sandbox may take to pause before the command stops all the same.
 const PAUSE_MS: u16 = 2000;
 
+/// A program that runs for so long is waited for by a command that keeps little of itself in memory, milliseconds.
+const SETTLED_MS: u16 = 1000;
+
 /// Blocks and collects the signals that [`watch`] handles.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub fn watch(
     terminal: Option<RawMode>,
     gate: Option<InputGate>,
 ) -> Result<u8> {
-    let outcome = Watch { sandbox, signals, terminal, gate, outcome: None }.run();
+    let outcome = Watch { sandbox, signals, terminal, gate, outcome: None, frugal: false }.run();
     // The terminal is itself again here, before anybody prints.
     outcome
 }
@@ -60,6 +63,8 @@ struct Watch {
     terminal: Option<RawMode>,
     gate: Option<InputGate>,
     outcome: Option<Message>,
+    /// Memory was given back.
+    frugal: bool,
 }
 
 impl Watch {
@@ -77,7 +82,13 @@ impl Watch {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
         set.extend(self.gate.as_ref().map(|gate| PollFd::new(gate.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut set, PollTimeout::NONE) {
+        let at_most = if self.frugal { PollTimeout::NONE } else { PollTimeout::from(SETTLED_MS) };
+        match poll(&mut set, at_most) {
+            Ok(0) => {
+                self.frugal = true;
+                memory::program::give_back();
+                return Ok(true);
+            }
             Err(nix::errno::Errno::EINTR) => return Ok(true),
             Err(e) => return Err(Failure::runtime(format!("waiting for the sandbox process: poll: {e}"))),
             Ok(_) => {}

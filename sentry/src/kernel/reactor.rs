@@ -32,6 +32,8 @@ pub enum Wakeup {
     Timer,
     /// Host descriptors became ready; their wait queues have been woken.
     Host,
+    /// Nothing, for as long as the wait was to last.
+    Quiet,
     /// A host signal interrupted the wait.
     Spurious,
 }
@@ -83,10 +85,12 @@ impl Reactor {
         }
     }
 
-    /// Waits until something happens; handles host readiness itself and says what else there is to do.
-    pub fn wait(&self) -> Wakeup {
+    /// Waits until something happens, or for `at_most` milliseconds; handles host readiness itself and says what else
+    /// there is to do.
+    pub fn wait(&self, at_most: Option<u16>) -> Wakeup {
         let mut events = [EpollEvent::empty(); 1];
-        let n = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+        let n = match self.epoll.wait(&mut events, at_most.map_or(EpollTimeout::NONE, EpollTimeout::from)) {
+            Ok(0) => return Wakeup::Quiet,
             Ok(n) => n,
             Err(HostErrno::EINTR) => return Wakeup::Spurious,
             Err(e) => {

@@ -67,6 +67,8 @@ pub struct Scheduler {
     /// Paused for a checkpoint, apart from what users ask for.
     frozen: AtomicBool,
     stopped: AtomicBool,
+    /// Tasks ran since memory was last given back.
+    lavish: AtomicBool,
 }
 
 impl Scheduler {
@@ -95,6 +97,7 @@ impl Scheduler {
             paused: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            lavish: AtomicBool::new(true),
         }
     }
 
@@ -241,6 +244,24 @@ impl Scheduler {
     /// Whether some worker waits or is about to.
     pub(crate) fn has_idle(&self) -> bool {
         self.idle.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether the sandbox has run tasks since it last gave memory back.
+    pub(crate) fn is_lavish(&self) -> bool {
+        self.lavish.load(Ordering::Relaxed)
+    }
+
+    /// A task runs.
+    pub(crate) fn turn_lavish(&self) {
+        if !self.is_lavish() {
+            self.lavish.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the caller, who is idle and has waited in vain, should give memory back now: all workers are idle, and
+    /// nobody has done it since tasks ran.
+    pub(crate) fn turn_frugal(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) == self.workers.len() && self.lavish.swap(false, Ordering::Relaxed)
     }
 
     /// Whether there is queued work and somebody idle to do it.

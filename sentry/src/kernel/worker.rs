@@ -25,6 +25,9 @@ const DEBUG: u8 = 1;
 /// `TRAP_TRACE`: `si_code` of a single step.
 const TRAP_TRACE: i32 = 2;
 
+/// A sandbox that had nothing to do for so long gives back what it holds to be quick, milliseconds.
+const QUIET_MS: u16 = 1000;
+
 /// What becomes of a task when its worker lets go.
 enum Outcome {
     Sleep,
@@ -67,7 +70,7 @@ pub fn run(kernel: Arc<Kernel>, index: usize) -> std::io::Result<()> {
 /// The body of the reactor thread: handles events while all workers run guests.
 pub fn run_reactor(kernel: Arc<Kernel>) {
     while !kernel.sched.is_stopped() {
-        handle(&kernel, kernel.reactor.wait());
+        handle(&kernel, kernel.reactor.wait(None));
         if kernel.sched.has_idle() {
             // This event was an idle worker's, who was just about to wait. Waking it hands over the work that there
             // may be, and makes it the latest waiter again, who gets the next event.
@@ -87,6 +90,7 @@ fn handle(kernel: &Kernel, wakeup: Wakeup) {
 
 /// Waits for a task to run; `None` when the kernel has stopped.
 fn next_task(kernel: &Arc<Kernel>, index: usize) -> Option<Arc<Task>> {
+    let mut patience = kernel.sched.is_lavish().then_some(QUIET_MS);
     loop {
         if kernel.sched.is_stopped() {
             return None;
@@ -101,7 +105,14 @@ fn next_task(kernel: &Arc<Kernel>, index: usize) -> Option<Arc<Task>> {
             }
             return Some(task);
         }
-        let wakeup = kernel.reactor.wait();
+        let wakeup = kernel.reactor.wait(patience);
+        if wakeup == Wakeup::Quiet {
+            // Where others are still at work, one of them is the last to have nothing to do.
+            patience = None;
+            if kernel.sched.turn_frugal() {
+                memory::program::give_back();
+            }
+        }
         kernel.sched.end_idle();
         handle(kernel, wakeup);
     }
@@ -118,6 +129,7 @@ impl Worker {
     fn run_task(&mut self, task: Arc<Task>) {
         let kernel = self.kernel.clone();
         let _at_work = kernel.reactor.gate.read();
+        kernel.sched.turn_lavish();
         task.run.start(self.index);
         task.last_cpu.store(self.index, Ordering::Relaxed);
         let started = self.kernel.clock.monotonic();
