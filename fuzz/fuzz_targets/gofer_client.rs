@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let (node, name) = (NodeId(1), b"a".to_vec());
     let _ = client.call(Request::Walk { node, names: vec![name.clone()] });
     let _ = client.call(Request::GetAttr(node));
-    let _ = client.call(Request::ReadDir { node, cookie: 0, attrs: true });
+    let _ = client.call(Request::ReadDir { node, cookie: 0, entries: true });
     let _ = client.call(Request::Open { node, mode: OpenMode::Read });
     let _ = client.call(Request::GetXattr { node, name });
     drop(client);

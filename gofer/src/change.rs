@@ -1,9 +1,10 @@
 //! Requests that change what is there.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use abi::Errno;
-use gofer_proto::message::{Change, Kind, NodeId, Reply, Time};
+use gofer_proto::message::{Change, Kind, Reply, Time};
 use nix::fcntl::{AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -15,9 +16,8 @@ use crate::nodes::Node;
 use crate::server::{Outcome, Server};
 
 impl Server {
-    pub fn set_attr(&self, id: NodeId, change: &Change) -> Result<Outcome> {
-        let node = self.nodes.get(id)?;
-        self.writable(&node)?;
+    pub fn set_attr(&self, node: &Node, change: &Change) -> Result<Outcome> {
+        self.writable(node)?;
         // In this order: a change of owner takes set-id bits away, and a change of length touches times.
         if change.uid.is_some() || change.gid.is_some() {
             let (uid, gid) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));
@@ -27,7 +27,7 @@ impl Server {
             self.set_mode(node.fd(), perm)?;
         }
         if let Some(size) = change.size {
-            self.truncate(&node, size)?;
+            self.truncate(node, size)?;
         }
         if change.atime.is_some() || change.mtime.is_some() {
             self.set_times(node.fd(), change.atime, change.mtime)?;
@@ -57,8 +57,8 @@ impl Server {
         utimensat(self.magic.fd(), name.as_str(), &atime, &mtime, UtimensatFlags::FollowSymlink).map_err(host)
     }
 
-    pub fn link(&self, node: NodeId, dir: NodeId, name: &[u8]) -> Result<Outcome> {
-        let (node, dir, name) = (self.nodes.get(node)?, self.parent(dir)?, component(name)?);
+    pub fn link(&self, node: &Node, dir: &Arc<Node>, name: &[u8]) -> Result<Outcome> {
+        let (dir, name) = (self.parent(dir)?, component(name)?);
         if node.mount != dir.mount {
             return Err(Errno::EXDEV);
         }
@@ -78,14 +78,14 @@ impl Server {
         Ok(Reply::Done.into())
     }
 
-    pub fn unlink(&self, dir: NodeId, name: &[u8], is_dir: bool) -> Result<Outcome> {
+    pub fn unlink(&self, dir: &Arc<Node>, name: &[u8], is_dir: bool) -> Result<Outcome> {
         let (dir, name) = (self.parent(dir)?, component(name)?);
         let flag = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         unlinkat(dir.fd(), name.as_c_str(), flag).map_err(host)?;
         Ok(Reply::Done.into())
     }
 
-    pub fn rename(&self, old: (NodeId, &[u8]), new: (NodeId, &[u8]), flags: u32) -> Result<Outcome> {
+    pub fn rename(&self, old: (&Arc<Node>, &[u8]), new: (&Arc<Node>, &[u8]), flags: u32) -> Result<Outcome> {
         let (dir, name) = (self.parent(old.0)?, component(old.1)?);
         let (new_dir, new_name) = (self.parent(new.0)?, component(new.1)?);
         if dir.mount != new_dir.mount {
@@ -97,8 +97,7 @@ impl Server {
         Ok(Reply::Done.into())
     }
 
-    pub fn sync(&self, node: NodeId, data_only: bool) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn sync(&self, node: &Node, data_only: bool) -> Result<Outcome> {
         let flags = match node.kind {
             Kind::Regular => OFlag::O_RDONLY,
             Kind::Directory => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
@@ -109,9 +108,8 @@ impl Server {
         Ok(Reply::Done.into())
     }
 
-    pub fn allocate(&self, node: NodeId, mode: u32, offset: u64, len: u64) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
-        self.writable(&node)?;
+    pub fn allocate(&self, node: &Node, mode: u32, offset: u64, len: u64) -> Result<Outcome> {
+        self.writable(node)?;
         if node.kind != Kind::Regular {
             return Err(Errno::ENODEV);
         }

@@ -5,6 +5,7 @@
 
 mod change;
 mod error;
+mod intake;
 mod look;
 mod make;
 mod nodes;

@@ -1,7 +1,8 @@
 //! Requests that change nothing.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use abi::Errno;
 use gofer_proto::message::{Attr, DirItem, Entry, Kind, NodeId, OpenMode, Reply, StatFs, Time};
@@ -16,9 +17,12 @@ use crate::error::{Result, host, sys};
 use crate::nodes::{Node, Stream};
 use crate::server::{Outcome, Server};
 
-/// Bytes of raw entries in one listing's answer, so chosen that they fit a message with their attributes and without.
-const LIST_WITH_ATTRS: usize = 10 * 1024;
+/// Bytes of raw entries in one listing's answer, so chosen that they fit a message with their files and without.
+const LIST_WITH_FILES: usize = 10 * 1024;
 const LIST_PLAIN: usize = 24 * 1024;
+/// Bytes of a listing's answer that its files may take, and what one takes besides its target.
+const FILES_ROOM: usize = 40 * 1024;
+const FILE_ROOM: usize = 128;
 
 /// Host attributes as the protocol has them.
 pub fn attr(stat: &FileStat) -> Result<Attr> {
@@ -55,6 +59,9 @@ fn attribute_name(name: &[u8]) -> Result<CString> {
     CString::new(name).map_err(|_| Errno::EINVAL)
 }
 
+/// How a name is looked for.
+type Find = fn(BorrowedFd<'_>, &CStr) -> hostsys::Result<OwnedFd>;
+
 impl Server {
     /// Attributes of what `fd` holds.
     pub fn attr_of(&self, fd: &impl AsFd) -> Result<Attr> {
@@ -62,40 +69,58 @@ impl Server {
     }
 
     /// Takes the file behind an O_PATH descriptor in.
-    pub fn hold(&mut self, fd: OwnedFd, mount: usize) -> Result<Entry> {
+    pub fn hold(&self, fd: OwnedFd, mount: usize) -> Result<Entry> {
         let attr = self.attr_of(&fd)?;
         let target = match attr.kind {
             Kind::Symlink => Some(opath::read_link(fd.as_fd()).map_err(sys)?),
             _ => None,
         };
-        let id = self.nodes.insert(Node::new(fd, mount, attr.kind))?;
+        let id = self.nodes.lock().insert(Node::new(fd, mount, attr.kind))?;
         Ok(Entry { id, attr, target })
     }
 
     /// Finds `name` in `dir` and takes it in.
-    pub fn find(&mut self, dir: &Node, name: &[u8]) -> Result<Entry> {
+    pub fn find(&self, dir: &Node, name: &[u8]) -> Result<Entry> {
         let fd = opath::find(dir.fd(), &component(name)?).map_err(sys)?;
         self.hold(fd, dir.mount)
     }
 
-    pub fn walk(&mut self, node: NodeId, names: &[Vec<u8>]) -> Result<Outcome> {
+    pub fn walk(&self, node: &Arc<Node>, names: &[Vec<u8>]) -> Result<Outcome> {
+        self.walk_by(node, names, opath::find)
+    }
+
+    /// [`Server::walk`] as far as the host knows the names without asking a disk or a server.
+    ///
+    /// # Errors
+    /// `EAGAIN` where it does not.
+    pub fn walk_cached(&self, node: &Arc<Node>, names: &[Vec<u8>]) -> Result<Outcome> {
+        let outcome = self.walk_by(node, names, opath::find_cached)?;
+        if matches!(&outcome.reply, Reply::Walk { errno, .. } if i32::from(*errno) == libc::EAGAIN) {
+            self.let_go(&outcome.reply);
+            return Err(Errno::EAGAIN);
+        }
+        Ok(outcome)
+    }
+
+    fn walk_by(&self, node: &Arc<Node>, names: &[Vec<u8>], find: Find) -> Result<Outcome> {
         if names.is_empty() || names.len() > MAX_WALK {
             return Err(Errno::EINVAL);
         }
         // All names are checked before the first is used.
         names.iter().try_for_each(|n| name::check(n))?;
-        let mut at = self.nodes.dir(node)?;
+        let mut at = node.as_dir()?.clone();
         let mut found: Vec<Entry> = Vec::with_capacity(names.len());
         let mut errno = 0;
         for name in names {
-            match self.find(&at, name) {
+            let fd = component(name).and_then(|name| find(at.fd(), &name).map_err(sys));
+            match fd.and_then(|fd| self.hold(fd, at.mount)) {
                 Ok(entry) => {
                     let (id, kind) = (entry.id, entry.attr.kind);
                     found.push(entry);
                     if kind != Kind::Directory {
                         break;
                     }
-                    at = self.nodes.get(id)?;
+                    at = self.nodes.lock().get(id)?;
                 }
                 Err(e) => {
                     errno = u16::try_from(e.raw()).unwrap_or(0);
@@ -106,13 +131,11 @@ impl Server {
         Ok(Reply::Walk { found, errno }.into())
     }
 
-    pub fn get_attr(&self, node: NodeId) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn get_attr(&self, node: &Node) -> Result<Outcome> {
         Ok(Reply::Attr(self.attr_of(&node.fd())?).into())
     }
 
-    pub fn stat_fs(&self, node: NodeId) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn stat_fs(&self, node: &Node) -> Result<Outcome> {
         let fs = fstatfs(node.fd()).map_err(host)?;
         Ok(Reply::StatFs(StatFs {
             magic: fs.filesystem_type().0.cast_unsigned(),
@@ -124,8 +147,7 @@ impl Server {
         .into())
     }
 
-    pub fn open(&self, node: NodeId, mode: OpenMode) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn open(&self, node: &Node, mode: OpenMode) -> Result<Outcome> {
         // Opening anything else has effects on the host, or gives a way out of what is served.
         match node.kind {
             Kind::Regular => {}
@@ -136,7 +158,7 @@ impl Server {
         let flags = match mode {
             OpenMode::Read => OFlag::O_RDONLY,
             OpenMode::ReadWrite => {
-                self.writable(&node)?;
+                self.writable(node)?;
                 OFlag::O_RDWR
             }
         };
@@ -144,18 +166,19 @@ impl Server {
         Ok(Outcome { reply: Reply::Donated(self.attr_of(&fd)?), fd: Some(fd) })
     }
 
-    pub fn read_link(&self, node: NodeId) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn read_link(&self, node: &Node) -> Result<Outcome> {
         if node.kind != Kind::Symlink {
             return Err(Errno::EINVAL);
         }
         Ok(Reply::Bytes(opath::read_link(node.fd()).map_err(sys)?).into())
     }
 
-    pub fn read_dir(&mut self, id: NodeId, cookie: u64, attrs: bool) -> Result<Outcome> {
-        let node = self.nodes.dir(id)?;
+    pub fn read_dir(&self, id: NodeId, node: &Arc<Node>, cookie: u64, files: bool) -> Result<Outcome> {
+        let node = node.as_dir()?;
         let seek = i64::try_from(cookie).map_err(|_| Errno::EINVAL)?;
-        let mut stream = match self.nodes.take_stream(id) {
+        // Nobody else has the stream while it is taken: another listing of the directory opens its own.
+        let taken = self.nodes.lock().take_stream(id);
+        let mut stream = match taken {
             Some(stream) => stream,
             None => {
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -167,38 +190,62 @@ impl Server {
         if stream.at != cookie || cookie == 0 {
             lseek(&stream.fd, seek, Whence::SeekSet).map_err(host)?;
         }
-        let space = if attrs { LIST_WITH_ATTRS } else { LIST_PLAIN };
+        let space = if files { LIST_WITH_FILES } else { LIST_PLAIN };
         loop {
             let raw = dirent::read_dir(stream.fd.as_fd(), space).map_err(sys)?;
             let end = raw.is_empty();
             if let Some(last) = raw.last() {
                 stream.at = last.next.cast_unsigned();
             }
-            let items: Vec<_> = raw.iter().filter_map(|e| item(&stream.fd, e, attrs)).collect();
+            let mut room = if files { FILES_ROOM } else { 0 };
+            let items: Vec<_> = raw.iter().filter_map(|e| self.item(node, e, &mut room)).collect();
             // A piece that held nothing but dots is not an end.
             if items.is_empty() && !end {
                 continue;
             }
             if !end {
-                self.nodes.keep_stream(id, stream);
+                self.nodes.lock().keep_stream(id, stream);
             }
             return Ok(Reply::Items { items, end }.into());
         }
     }
 
-    pub fn get_xattr(&self, node: NodeId, name: &[u8]) -> Result<Outcome> {
-        let (node, name) = (self.nodes.get(node)?, attribute_name(name)?);
+    /// A raw entry as it is told, with its file while there is room for it; none for `.` and `..`.
+    fn item(&self, dir: &Node, raw: &dirent::RawEntry, room: &mut usize) -> Option<DirItem> {
+        name::check(&raw.name).ok()?;
+        let next = raw.next.cast_unsigned();
+        let file = || self.find(dir, &raw.name).ok();
+        let entry = room.checked_sub(FILE_ROOM).and_then(|_| file());
+        if let Some(entry) = entry {
+            let (kind, ino) = (entry.attr.kind, entry.attr.ino);
+            let takes = FILE_ROOM + entry.target.as_ref().map_or(0, Vec::len);
+            let fits = room.checked_sub(takes);
+            if fits.is_none() {
+                self.nodes.lock().remove(entry.id);
+            }
+            *room = fits.unwrap_or(0);
+            return Some(DirItem { name: raw.name.clone(), ino, kind, next, entry: fits.map(|_| entry) });
+        }
+        // Not all file systems list types.
+        let kind = Kind::from_mode(u32::from(raw.kind) << 12).or_else(|| {
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT;
+            fstatat(dir.fd(), raw.name.as_slice(), flags).ok().and_then(|stat| Kind::from_mode(stat.st_mode))
+        })?;
+        Some(DirItem { name: raw.name.clone(), ino: raw.ino, kind, next, entry: None })
+    }
+
+    pub fn get_xattr(&self, node: &Node, name: &[u8]) -> Result<Outcome> {
+        let name = attribute_name(name)?;
         Ok(Reply::Bytes(self.magic.xattr(node.fd(), &name, MAX_XATTR).map_err(sys)?).into())
     }
 
-    pub fn list_xattr(&self, node: NodeId) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn list_xattr(&self, node: &Node) -> Result<Outcome> {
         Ok(Reply::Names(self.magic.xattrs(node.fd(), MAX_XATTR).map_err(sys)?).into())
     }
 
-    pub fn set_xattr(&self, node: NodeId, name: &[u8], value: &[u8], flags: u32) -> Result<Outcome> {
-        let (node, name) = (self.nodes.get(node)?, attribute_name(name)?);
-        self.writable(&node)?;
+    pub fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8], flags: u32) -> Result<Outcome> {
+        let name = attribute_name(name)?;
+        self.writable(node)?;
         let known = (libc::XATTR_CREATE | libc::XATTR_REPLACE).cast_unsigned();
         if flags & !known != 0 {
             return Err(Errno::EINVAL);
@@ -207,24 +254,10 @@ impl Server {
         Ok(Reply::Done.into())
     }
 
-    pub fn remove_xattr(&self, node: NodeId, name: &[u8]) -> Result<Outcome> {
-        let (node, name) = (self.nodes.get(node)?, attribute_name(name)?);
-        self.writable(&node)?;
+    pub fn remove_xattr(&self, node: &Node, name: &[u8]) -> Result<Outcome> {
+        let name = attribute_name(name)?;
+        self.writable(node)?;
         self.magic.remove_xattr(node.fd(), &name).map_err(sys)?;
         Ok(Reply::Done.into())
     }
-}
-
-/// A raw entry as it is told; none for `.` and `..`.
-fn item(dir: &OwnedFd, raw: &dirent::RawEntry, attrs: bool) -> Option<DirItem> {
-    name::check(&raw.name).ok()?;
-    let looked = || {
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT;
-        fstatat(dir, raw.name.as_slice(), flags).ok().and_then(|stat| attr(&stat).ok())
-    };
-    let listed = Kind::from_mode(u32::from(raw.kind) << 12);
-    let attr = if attrs || listed.is_none() { looked() } else { None };
-    let kind = attr.map(|a| a.kind).or(listed)?;
-    let ino = attr.map_or(raw.ino, |a| a.ino);
-    Some(DirItem { name: raw.name.clone(), ino, kind, next: raw.next.cast_unsigned(), attr })
 }

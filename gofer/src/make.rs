@@ -1,10 +1,11 @@
 //! Requests that make files: the new file's owner is what the request says, never this process.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use abi::Errno;
 use gofer_proto::MAX_TARGET;
-use gofer_proto::message::{Entry, Kind, NewFile, NodeId, Reply};
+use gofer_proto::message::{Entry, Kind, NewFile, Reply};
 use hostsys::opath;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat, mknodat};
@@ -43,14 +44,14 @@ impl Server {
     }
 
     /// The directory `dir`, which may be changed.
-    pub fn parent(&self, dir: NodeId) -> Result<std::sync::Arc<Node>> {
-        let dir = self.nodes.dir(dir)?;
-        self.writable(&dir)?;
+    pub fn parent<'a>(&self, dir: &'a Arc<Node>) -> Result<&'a Node> {
+        let dir = dir.as_dir()?;
+        self.writable(dir)?;
         Ok(dir)
     }
 
     /// Takes in what was just made as `name`, gives it its owner, and takes it away again where that fails.
-    pub fn adopt(&mut self, dir: &Node, name: &[u8], kind: Kind, new: &NewFile) -> Result<Entry> {
+    pub fn adopt(&self, dir: &Node, name: &[u8], kind: Kind, new: &NewFile) -> Result<Entry> {
         let held = component(name).and_then(|n| opath::find(dir.fd(), &n).map_err(sys));
         let adopted = held.and_then(|fd| {
             // Somebody on the host may have put something else there meanwhile.
@@ -67,7 +68,7 @@ impl Server {
         adopted
     }
 
-    pub fn create(&mut self, dir: NodeId, name: &[u8], new: &NewFile) -> Result<Outcome> {
+    pub fn create(&self, dir: &Arc<Node>, name: &[u8], new: &NewFile) -> Result<Outcome> {
         let (dir, c_name) = (self.parent(dir)?, component(name)?);
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NONBLOCK;
         let fd = opath::open_in(dir.fd(), &c_name, flags, PRIVATE).map_err(sys)?;
@@ -84,7 +85,7 @@ impl Server {
         }
     }
 
-    pub fn create_unnamed(&mut self, dir: NodeId, new: &NewFile) -> Result<Outcome> {
+    pub fn create_unnamed(&self, dir: &Arc<Node>, new: &NewFile) -> Result<Outcome> {
         let dir = self.parent(dir)?;
         let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
         let fd = opath::open_in(dir.fd(), c".", flags, PRIVATE).map_err(sys)?;
@@ -94,13 +95,13 @@ impl Server {
         Ok(Outcome { reply: Reply::Created(entry), fd: Some(fd) })
     }
 
-    pub fn make_dir(&mut self, dir: NodeId, name: &[u8], new: &NewFile) -> Result<Outcome> {
+    pub fn make_dir(&self, dir: &Arc<Node>, name: &[u8], new: &NewFile) -> Result<Outcome> {
         let (dir, c_name) = (self.parent(dir)?, component(name)?);
         mkdirat(dir.fd(), c_name.as_c_str(), Mode::S_IRWXU).map_err(host)?;
-        Ok(Reply::Entry(self.adopt(&dir, name, Kind::Directory, new)?).into())
+        Ok(Reply::Entry(self.adopt(dir, name, Kind::Directory, new)?).into())
     }
 
-    pub fn make_node(&mut self, dir: NodeId, name: &[u8], kind: Kind, new: &NewFile) -> Result<Outcome> {
+    pub fn make_node(&self, dir: &Arc<Node>, name: &[u8], kind: Kind, new: &NewFile) -> Result<Outcome> {
         let (dir, c_name) = (self.parent(dir)?, component(name)?);
         let flag = match kind {
             Kind::Regular => SFlag::S_IFREG,
@@ -112,10 +113,10 @@ impl Server {
             Kind::Directory | Kind::Symlink => return Err(Errno::EINVAL),
         };
         mknodat(dir.fd(), c_name.as_c_str(), flag, PRIVATE, 0).map_err(host)?;
-        Ok(Reply::Entry(self.adopt(&dir, name, kind, new)?).into())
+        Ok(Reply::Entry(self.adopt(dir, name, kind, new)?).into())
     }
 
-    pub fn symlink(&mut self, dir: NodeId, name: &[u8], target: &[u8], new: &NewFile) -> Result<Outcome> {
+    pub fn symlink(&self, dir: &Arc<Node>, name: &[u8], target: &[u8], new: &NewFile) -> Result<Outcome> {
         let (dir, c_name) = (self.parent(dir)?, component(name)?);
         if target.is_empty() {
             return Err(Errno::ENOENT);
@@ -127,6 +128,6 @@ impl Server {
             return Err(Errno::EINVAL);
         }
         symlinkat(target, dir.fd(), c_name.as_c_str()).map_err(host)?;
-        Ok(Reply::Entry(self.adopt(&dir, name, Kind::Symlink, new)?).into())
+        Ok(Reply::Entry(self.adopt(dir, name, Kind::Symlink, new)?).into())
     }
 }

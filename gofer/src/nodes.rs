@@ -33,6 +33,14 @@ impl Node {
         Node { fd, mount, kind }
     }
 
+    /// Itself, if it is a directory.
+    ///
+    /// # Errors
+    /// `ENOTDIR`.
+    pub fn as_dir(self: &Arc<Self>) -> Result<&Arc<Self>> {
+        if self.kind == Kind::Directory { Ok(self) } else { Err(Errno::ENOTDIR) }
+    }
+
     /// The descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -78,15 +86,6 @@ impl Nodes {
         self.map.get(&id).cloned().ok_or(Errno::EBADF)
     }
 
-    /// The directory held as `id`.
-    ///
-    /// # Errors
-    /// `EBADF`; `ENOTDIR`.
-    pub fn dir(&self, id: NodeId) -> Result<Arc<Node>> {
-        let node = self.get(id)?;
-        if node.kind == Kind::Directory { Ok(node) } else { Err(Errno::ENOTDIR) }
-    }
-
     /// Lets go of a file.
     pub fn remove(&mut self, id: NodeId) {
         self.map.remove(&id);
@@ -100,6 +99,10 @@ impl Nodes {
 
     /// Keeps a stream for the next request.
     pub fn keep_stream(&mut self, id: NodeId, stream: Stream) {
+        // Its directory may have been let go meanwhile.
+        if !self.map.contains_key(&id) {
+            return;
+        }
         if self.streams.len() >= MAX_STREAMS {
             // Whichever: a listing whose stream is gone seeks.
             if let Some(other) = self.streams.keys().next().copied() {

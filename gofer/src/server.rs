@@ -1,13 +1,18 @@
-//! The loop: one message in, one message out.
+//! The loop: one message in, one message out, by as many threads as it takes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Scope;
 
 use abi::Errno;
-use gofer_proto::{Answer, MAX_CLOSE, Reply, Request, VERSION, codec, message::MountInfo};
+use gofer_proto::{MAX_CLOSE, Reply, Request, VERSION, codec, message::MountInfo};
 use hostsys::SeqPacket;
 use hostsys::opath::Magic;
+use nix::sys::socket::{Shutdown, shutdown};
+use parking_lot::Mutex;
 
 use crate::error::{Result, sys};
+use crate::intake::Work;
 use crate::nodes::{Node, Nodes};
 
 /// A directory (or a single file) that is served.
@@ -62,111 +67,216 @@ pub struct Server {
     pub served: Vec<Served>,
     pub options: Options,
     pub magic: Magic,
-    pub nodes: Nodes,
-    greeted: bool,
+    pub nodes: Mutex<Nodes>,
+    greeted: AtomicBool,
+    turns: Turns,
 }
+
+/// Whose turn it is to read requests. One thread reads and answers what needs nothing but memory; before anything else it
+/// gives its turn to the next, so that no request waits for another's disk.
+struct Turns {
+    /// Why it is over, once it is. Who holds it reads.
+    turn: Mutex<Option<hostsys::Result<End>>>,
+    /// Threads that read or wait for their turn.
+    ready: AtomicUsize,
+    /// Threads in all.
+    threads: AtomicUsize,
+}
+
+/// Most threads: as many requests may wait for a disk or a peer before the next one waits for them.
+const MAX_THREADS: usize = 8;
+/// Bytes of a thread's stack.
+const STACK: usize = 256 * 1024;
 
 /// Serves until the client is gone.
 ///
 /// # Errors
 /// The socket fails.
 pub fn serve(socket: &SeqPacket, served: Vec<Served>, options: Options, magic: Magic) -> hostsys::Result<End> {
-    let nodes = Nodes::new(options.max_nodes);
-    let mut server = Server { served, options, magic, nodes, greeted: false };
-    loop {
-        // Descriptors that a client sends along are closed unseen.
-        let message = socket.receive()?;
-        if message.is_eof() {
-            return Ok(End::Closed);
-        }
-        let Ok((id, request)) = codec::decode_request(&message.bytes) else { return Ok(End::BadClient) };
-        if !request.is_answered() {
-            server.close(&request);
-            continue;
-        }
-        let (answer, fd) = match server.handle(request) {
-            Ok(outcome) => (Ok(outcome.reply), outcome.fd),
-            Err(errno) => (Err(u16::try_from(errno.raw()).unwrap_or(libc::EIO as u16)), None),
-        };
-        if let Err(e) = server.answer(socket, id, answer, fd) {
-            return if e.errno() == libc::EPIPE { Ok(End::Closed) } else { Err(e) };
-        }
-    }
+    let nodes = Mutex::new(Nodes::new(options.max_nodes));
+    let turns = Turns { turn: Mutex::new(None), ready: AtomicUsize::new(1), threads: AtomicUsize::new(1) };
+    let server = Server { served, options, magic, nodes, greeted: AtomicBool::new(false), turns };
+    std::thread::scope(|scope| server.work(scope, socket));
+    server.turns.turn.into_inner().unwrap_or(Ok(End::Closed))
 }
 
 impl Server {
-    fn answer(&mut self, socket: &SeqPacket, id: u64, answer: Answer, fd: Option<OwnedFd>) -> hostsys::Result<()> {
+    /// What one thread does until the end.
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>, socket: &'s SeqPacket) {
+        loop {
+            let mut turn = self.turns.turn.lock();
+            if turn.is_some() {
+                return;
+            }
+            let (id, work) = match self.next(socket) {
+                Ok(next) => next,
+                Err(end) => {
+                    *turn = Some(end);
+                    return;
+                }
+            };
+            self.turns.ready.fetch_sub(1, Ordering::Relaxed);
+            self.find_reader(scope, socket);
+            drop(turn);
+            let sent = self.answer(socket, id, self.handle(work));
+            self.turns.ready.fetch_add(1, Ordering::Relaxed);
+            if sent.is_err() {
+                // An answer is lost: whoever reads finds the end of the connection.
+                let _ = shutdown(socket.fd().as_raw_fd(), Shutdown::Both);
+                return;
+            }
+        }
+    }
+
+    /// Makes sure that somebody reads while this thread does not, if there may be one more.
+    fn find_reader<'s>(&'s self, scope: &'s Scope<'s, '_>, socket: &'s SeqPacket) {
+        if self.turns.ready.load(Ordering::Relaxed) > 0 || self.turns.threads.load(Ordering::Relaxed) >= MAX_THREADS {
+            return;
+        }
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        // Without one the requests behind this one wait.
+        if thread.spawn_scoped(scope, move || self.work(scope, socket)).is_ok() {
+            self.turns.threads.fetch_add(1, Ordering::Relaxed);
+            self.turns.ready.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads, and answers what can be answered at once, up to a request that may have to wait; or the end.
+    fn next(&self, socket: &SeqPacket) -> std::result::Result<(u64, Work), hostsys::Result<End>> {
+        loop {
+            // Descriptors that a client sends along are closed unseen.
+            let message = socket.receive().map_err(Err)?;
+            if message.is_eof() {
+                return Err(Ok(End::Closed));
+            }
+            let Ok((id, request)) = codec::decode_request(&message.bytes) else { return Err(Ok(End::BadClient)) };
+            if !request.is_answered() {
+                self.close(&request);
+                continue;
+            }
+            let work = Work::new(request, &self.nodes.lock());
+            let answer = match work {
+                Ok(work) => match self.at_once(work) {
+                    Ok(answer) => answer,
+                    Err(work) => return Ok((id, work)),
+                },
+                Err(errno) => Err(errno),
+            };
+            self.answer(socket, id, answer).map_err(|e| match e.errno() {
+                // A reset is the client's end with answers unread.
+                libc::EPIPE | libc::ECONNRESET => Ok(End::Closed),
+                _ => Err(e),
+            })?;
+        }
+    }
+
+    /// The answer, or the request where it may have to wait for one.
+    fn at_once(&self, work: Work) -> std::result::Result<Result<Outcome>, Work> {
+        match (&work.request, &work.node) {
+            (Request::Walk { names, .. }, Some(node)) if self.greeted.load(Ordering::Relaxed) => {
+                match self.walk_cached(node, names) {
+                    Err(Errno::EAGAIN) => Err(work),
+                    answer => Ok(answer),
+                }
+            }
+            _ if work.may_wait() => Err(work),
+            _ => Ok(self.handle(work)),
+        }
+    }
+
+    fn answer(&self, socket: &SeqPacket, id: u64, result: Result<Outcome>) -> hostsys::Result<()> {
+        let (answer, fd) = match result {
+            Ok(outcome) => (Ok(outcome.reply), outcome.fd),
+            Err(errno) => (Err(u16::try_from(errno.raw()).unwrap_or(libc::EIO as u16)), None),
+        };
         let bytes = match codec::encode_answer(id, &answer) {
             Ok(bytes) => bytes,
             Err(_) => {
                 // Files that the client will not hear of would be held for ever.
-                answer.iter().flat_map(Reply::nodes).for_each(|node| self.nodes.remove(node));
-                return self.refuse(socket, id);
+                answer.iter().for_each(|reply| self.let_go(reply));
+                return self.refuse(socket, id, libc::E2BIG);
             }
         };
         let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-        socket.send(&bytes, &fds)
+        match socket.send(&bytes, &fds) {
+            // The host's limit on descriptors in flight: what the client has not taken yet counts.
+            Err(e) if e.errno() == libc::ETOOMANYREFS => {
+                answer.iter().for_each(|reply| self.let_go(reply));
+                self.refuse(socket, id, libc::ENFILE)
+            }
+            other => other,
+        }
     }
 
-    fn refuse(&self, socket: &SeqPacket, id: u64) -> hostsys::Result<()> {
-        let refusal = codec::encode_answer(id, &Err(libc::E2BIG as u16)).unwrap_or_default();
+    /// Files that a reply brings and that nobody will hear of.
+    pub fn let_go(&self, reply: &Reply) {
+        let mut nodes = self.nodes.lock();
+        reply.nodes().for_each(|node| nodes.remove(node));
+    }
+
+    fn refuse(&self, socket: &SeqPacket, id: u64, errno: i32) -> hostsys::Result<()> {
+        let refusal = codec::encode_answer(id, &Err(errno as u16)).unwrap_or_default();
         socket.send(&refusal, &[])
     }
 
-    fn close(&mut self, request: &Request) {
+    fn close(&self, request: &Request) {
         if let Request::Close(ids) = request {
-            ids.iter().take(MAX_CLOSE).for_each(|id| self.nodes.remove(*id));
+            let mut nodes = self.nodes.lock();
+            ids.iter().take(MAX_CLOSE).for_each(|id| nodes.remove(*id));
         }
     }
 
-    fn handle(&mut self, request: Request) -> Result<Outcome> {
+    fn handle(&self, work: Work) -> Result<Outcome> {
+        let Work { request, node, other } = work;
         if let Request::Hello(version) = request {
             return self.hello(version);
         }
-        if !self.greeted {
+        if !self.greeted.load(Ordering::Relaxed) {
             return Err(Errno::EPROTO);
         }
+        if let Request::Attach(mount) = request {
+            return self.attach(mount);
+        }
+        let node = &node.ok_or(Errno::EPROTO)?;
         match request {
-            Request::Attach(mount) => self.attach(mount),
-            Request::Walk { node, names } => self.walk(node, &names),
-            Request::GetAttr(node) => self.get_attr(node),
-            Request::SetAttr { node, change } => self.set_attr(node, &change),
-            Request::StatFs(node) => self.stat_fs(node),
-            Request::Open { node, mode } => self.open(node, mode),
-            Request::ReadDir { node, cookie, attrs } => self.read_dir(node, cookie, attrs),
-            Request::ReadLink(node) => self.read_link(node),
-            Request::Create { dir, name, new } => self.create(dir, &name, &new),
-            Request::CreateUnnamed { dir, new } => self.create_unnamed(dir, &new),
-            Request::MkDir { dir, name, new } => self.make_dir(dir, &name, &new),
-            Request::MkNod { dir, name, kind, new } => self.make_node(dir, &name, kind, &new),
-            Request::Symlink { dir, name, target, new } => self.symlink(dir, &name, &target, &new),
-            Request::Link { node, dir, name } => self.link(node, dir, &name),
-            Request::Unlink { dir, name, is_dir } => self.unlink(dir, &name, is_dir),
-            Request::Rename { dir, name, new_dir, new_name, flags } => {
-                self.rename((dir, &name), (new_dir, &new_name), flags)
+            Request::Walk { names, .. } => self.walk(node, &names),
+            Request::GetAttr(_) => self.get_attr(node),
+            Request::SetAttr { change, .. } => self.set_attr(node, &change),
+            Request::StatFs(_) => self.stat_fs(node),
+            Request::Open { mode, .. } => self.open(node, mode),
+            Request::ReadDir { node: id, cookie, entries } => self.read_dir(id, node, cookie, entries),
+            Request::ReadLink(_) => self.read_link(node),
+            Request::Create { name, new, .. } => self.create(node, &name, &new),
+            Request::CreateUnnamed { new, .. } => self.create_unnamed(node, &new),
+            Request::MkDir { name, new, .. } => self.make_dir(node, &name, &new),
+            Request::MkNod { name, kind, new, .. } => self.make_node(node, &name, kind, &new),
+            Request::Symlink { name, target, new, .. } => self.symlink(node, &name, &target, &new),
+            Request::Link { name, .. } => self.link(node, &other.ok_or(Errno::EPROTO)?, &name),
+            Request::Unlink { name, is_dir, .. } => self.unlink(node, &name, is_dir),
+            Request::Rename { name, new_name, flags, .. } => {
+                self.rename((node, &name), (&other.ok_or(Errno::EPROTO)?, &new_name), flags)
             }
-            Request::GetXattr { node, name } => self.get_xattr(node, &name),
-            Request::SetXattr { node, name, value, flags } => self.set_xattr(node, &name, &value, flags),
-            Request::ListXattr(node) => self.list_xattr(node),
-            Request::RemoveXattr { node, name } => self.remove_xattr(node, &name),
-            Request::Sync { node, data_only } => self.sync(node, data_only),
-            Request::Allocate { node, mode, offset, len } => self.allocate(node, mode, offset, len),
-            Request::Connect { node, kind } => self.connect(node, kind),
-            Request::Bind { dir, name, kind, new } => self.bind(dir, &name, kind, &new),
-            Request::Hello(_) | Request::Close(_) => Err(Errno::EPROTO),
+            Request::GetXattr { name, .. } => self.get_xattr(node, &name),
+            Request::SetXattr { name, value, flags, .. } => self.set_xattr(node, &name, &value, flags),
+            Request::ListXattr(_) => self.list_xattr(node),
+            Request::RemoveXattr { name, .. } => self.remove_xattr(node, &name),
+            Request::Sync { data_only, .. } => self.sync(node, data_only),
+            Request::Allocate { mode, offset, len, .. } => self.allocate(node, mode, offset, len),
+            Request::Connect { kind, .. } => self.connect(node, kind),
+            Request::Bind { name, kind, new, .. } => self.bind(node, &name, kind, &new),
+            Request::Hello(_) | Request::Attach(_) | Request::Close(_) => Err(Errno::EPROTO),
         }
     }
 
-    fn hello(&mut self, version: u32) -> Result<Outcome> {
-        if version != VERSION || self.greeted {
+    fn hello(&self, version: u32) -> Result<Outcome> {
+        if version != VERSION || self.greeted.swap(true, Ordering::Relaxed) {
             return Err(Errno::EPROTO);
         }
-        self.greeted = true;
         let mounts = self.served.iter().map(|s| MountInfo { readonly: s.readonly }).collect();
         Ok(Reply::Hello { version: VERSION, mounts }.into())
     }
 
-    fn attach(&mut self, mount: u32) -> Result<Outcome> {
+    fn attach(&self, mount: u32) -> Result<Outcome> {
         let mount = usize::try_from(mount).map_err(|_| Errno::ENOENT)?;
         let root = self.served.get(mount).ok_or(Errno::ENOENT)?.root.as_fd();
         let fd = hostsys::fds::dup_above(root, 3).map_err(sys)?;

@@ -1,14 +1,16 @@
 //! The host's Unix sockets, where the operator allows them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use abi::Errno;
-use gofer_proto::message::{Kind, NewFile, NodeId, Reply};
+use gofer_proto::message::{Kind, NewFile, Reply};
 use hostsys::opath;
 use nix::sys::socket::{self, UnixAddr};
 
 use crate::error::{Result, host, sys};
 use crate::look::component;
+use crate::nodes::Node;
 use crate::server::{Outcome, Server};
 
 /// A socket that never makes this process wait: a full backlog is the client's EAGAIN.
@@ -21,8 +23,7 @@ fn new_socket(kind: u32) -> Result<OwnedFd> {
 }
 
 impl Server {
-    pub fn connect(&self, node: NodeId, kind: u32) -> Result<Outcome> {
-        let node = self.nodes.get(node)?;
+    pub fn connect(&self, node: &Node, kind: u32) -> Result<Outcome> {
         if !self.options.uds_connect || node.kind != Kind::Socket {
             return Err(Errno::ECONNREFUSED);
         }
@@ -32,7 +33,7 @@ impl Server {
         Ok(Outcome { reply: Reply::Donated(self.attr_of(&node.fd())?), fd: Some(fd) })
     }
 
-    pub fn bind(&mut self, dir: NodeId, name: &[u8], kind: u32, new: &NewFile) -> Result<Outcome> {
+    pub fn bind(&self, dir: &Arc<Node>, name: &[u8], kind: u32, new: &NewFile) -> Result<Outcome> {
         let dir = self.parent(dir)?;
         component(name)?;
         if !self.options.uds_bind {
@@ -45,7 +46,7 @@ impl Server {
         path.extend_from_slice(name);
         let addr = UnixAddr::new(path.as_slice()).map_err(host)?;
         socket::bind(fd.as_fd().as_raw_fd(), &addr).map_err(host)?;
-        let entry = self.adopt(&dir, name, Kind::Socket, new)?;
+        let entry = self.adopt(dir, name, Kind::Socket, new)?;
         Ok(Outcome { reply: Reply::Created(entry), fd: Some(fd) })
     }
 }

@@ -127,14 +127,15 @@ fn a_hundred_thousand_names_are_listed_once_each() {
     }
     let client = client(&[(dir.path(), true)]);
     let root = attach(&client, 0);
-    for attrs in [true, false] {
+    for files in [true, false] {
         let (mut cookie, mut seen) = (0, std::collections::HashSet::new());
         loop {
-            let reply = client.call(Request::ReadDir { node: root, cookie, attrs }).unwrap().0;
+            let reply = client.call(Request::ReadDir { node: root, cookie, entries: files }).unwrap().0;
             let Reply::Items { items, end } = reply else { panic!() };
             for item in &items {
                 assert!(seen.insert(item.name.clone()));
-                assert_eq!(item.attr.is_some(), attrs);
+                assert_eq!(item.entry.is_some(), files);
+                item.entry.iter().for_each(|e| client.close(e.id));
                 cookie = item.next;
             }
             if end {
@@ -142,6 +143,74 @@ fn a_hundred_thousand_names_are_listed_once_each() {
             }
         }
         assert_eq!(seen.len(), 100_000);
+    }
+}
+
+#[test]
+fn a_listing_brings_the_files_as_walks_would() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "12345").unwrap();
+    fs::create_dir_all(dir.path().join("dir/inner")).unwrap();
+    let client = client(&[(dir.path(), false)]);
+    let root = attach(&client, 0);
+    // Long targets fill a message before the names do: the rest comes without files, and nothing is left out.
+    for i in 0..100 {
+        std::os::unix::fs::symlink("t".repeat(4000), dir.path().join(format!("link-{i}"))).unwrap();
+    }
+    let (mut cookie, mut held, mut names) = (0, 0, 0);
+    loop {
+        let reply = client.call(Request::ReadDir { node: root, cookie, entries: true }).unwrap().0;
+        let Reply::Items { items, end } = reply else { panic!() };
+        names += items.len();
+        for item in items {
+            cookie = item.next;
+            let Some(entry) = item.entry else { continue };
+            held += 1;
+            let walked = walk(&client, root, std::str::from_utf8(&item.name).unwrap()).unwrap();
+            // Not its times: looking at a link's target is an access.
+            let told = |e: &gofer_proto::Entry| (e.attr.ino, e.attr.kind, e.attr.size, e.attr.perm, e.attr.mtime);
+            assert_eq!(told(&entry), told(&walked));
+            assert!(entry.target == walked.target);
+            client.close(entry.id);
+            client.close(walked.id);
+        }
+        if end {
+            break;
+        }
+    }
+    assert_eq!(names, 102);
+    assert!((8..102).contains(&held), "{held}");
+    let list = Request::ReadDir { node: walk(&client, root, "dir").unwrap().id, cookie: 0, entries: true };
+    let Reply::Items { mut items, .. } = client.call(list).unwrap().0 else { panic!() };
+    let inner = items.pop().unwrap().entry.unwrap();
+    client.call(Request::MkDir { dir: inner.id, name: name("made"), new: NEW }).unwrap();
+    assert!(dir.path().join("dir/inner/made").is_dir());
+}
+
+#[test]
+fn many_requests_at_once_keep_the_files_they_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = client(&[(dir.path(), false)]);
+    let root = attach(&client, 0);
+    let made = (0..300).map(|i| {
+        let made = entry(client.call(Request::Create { dir: root, name: name(&format!("file-{i}")), new: NEW }));
+        let sync = client.start(Request::Sync { node: made.id, data_only: true }, None);
+        let look = client.start(Request::GetAttr(made.id), None);
+        let list = client.start(Request::ReadDir { node: root, cookie: 0, entries: false }, None);
+        // Behind the requests, and so after them, however long they take.
+        client.close(made.id);
+        client.flush_now();
+        (sync, look, list)
+    });
+    let made: Vec<_> = made.collect();
+    // Answers come in any order; this one is the last asked and pumps those of the others.
+    while made.iter().any(|(sync, look, list)| !(sync.is_done() && look.is_done() && list.is_done())) {
+        client.call(Request::GetAttr(root)).unwrap();
+    }
+    for (sync, look, list) in made {
+        assert_eq!(sync.take().unwrap().unwrap().0, Reply::Done);
+        assert!(matches!(look.take().unwrap().unwrap().0, Reply::Attr(_)));
+        assert!(matches!(list.take().unwrap().unwrap().0, Reply::Items { .. }));
     }
 }
 

@@ -74,7 +74,7 @@ fn symlinks_lead_nowhere() {
         assert_eq!(client.call(Request::Open { node, mode: OpenMode::Read }).unwrap_err(), Errno::ELOOP);
         let beyond = Request::Walk { node, names: vec![b"secret".to_vec()] };
         assert_eq!(client.call(beyond).unwrap_err(), Errno::ENOTDIR);
-        assert_eq!(client.call(Request::ReadDir { node, cookie: 0, attrs: true }).unwrap_err(), Errno::ENOTDIR);
+        assert_eq!(client.call(Request::ReadDir { node, cookie: 0, entries: true }).unwrap_err(), Errno::ENOTDIR);
         let below = Request::Create { dir: node, name: b"x".to_vec(), new: NEW };
         assert_eq!(client.call(below).unwrap_err(), Errno::ENOTDIR);
         assert!(walk(&client, root, &format!("{name}/secret")).is_err());
@@ -146,14 +146,14 @@ fn ids_that_are_not_held_find_nothing() {
     client.flush_now();
     for node in [stale, NodeId(0), NodeId(u64::MAX), NodeId(root.0 + 1000)] {
         assert_eq!(client.call(Request::GetAttr(node)).unwrap_err(), Errno::EBADF);
-        assert_eq!(client.call(Request::ReadDir { node, cookie: 0, attrs: false }).unwrap_err(), Errno::EBADF);
+        assert_eq!(client.call(Request::ReadDir { node, cookie: 0, entries: false }).unwrap_err(), Errno::EBADF);
         client.close(node);
     }
     assert_eq!(client.call(Request::Attach(1)).unwrap_err(), Errno::ENOENT);
     assert_eq!(client.call(Request::Attach(u32::MAX)).unwrap_err(), Errno::ENOENT);
     // Cookies are the host's; others must do no harm.
     for cookie in [1, 77, u64::MAX, u64::MAX >> 1] {
-        let _ = client.call(Request::ReadDir { node: root, cookie, attrs: true });
+        let _ = client.call(Request::ReadDir { node: root, cookie, entries: true });
     }
     client.call(Request::GetAttr(root)).unwrap();
 }

@@ -18,7 +18,7 @@ pub use message::{
 };
 
 /// Version of the protocol. Both sides are the same program, so that another number is a mistake, not an old peer.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most bytes of one message.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Most components of one walk.

@@ -97,7 +97,7 @@ pub struct Entry {
     pub target: Option<Vec<u8>>,
 }
 
-/// A directory entry with its attributes; they may be missing (the entry vanished while it was listed).
+/// A directory entry, and the file it names where that was asked for, there was room, and it had not vanished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirItem {
     /// Name.
@@ -108,8 +108,8 @@ pub struct DirItem {
     pub kind: Kind,
     /// Continues behind this entry.
     pub next: u64,
-    /// Attributes.
-    pub attr: Option<Attr>,
+    /// The file, held as if it had been walked to.
+    pub entry: Option<Entry>,
 }
 
 /// Attribute changes; `None` leaves a field as it is.
@@ -209,8 +209,8 @@ pub enum Request {
         node: NodeId,
         /// 0, or an entry's `next`.
         cookie: u64,
-        /// Whether attributes are wanted.
-        attrs: bool,
+        /// Whether the files are wanted too, not their names alone.
+        entries: bool,
     },
     /// A symlink's target.
     ReadLink(NodeId),
@@ -453,12 +453,18 @@ impl Reply {
 
     /// The files that the client holds by this reply.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        let entries = match self {
-            Reply::Entry(entry) | Reply::Created(entry) => std::slice::from_ref(entry),
-            Reply::Walk { found, .. } => found.as_slice(),
-            _ => &[],
+        self.entries().map(|e| e.id)
+    }
+
+    /// The files themselves, in the reply's order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let (entries, items): (&[Entry], &[DirItem]) = match self {
+            Reply::Entry(entry) | Reply::Created(entry) => (std::slice::from_ref(entry), &[]),
+            Reply::Walk { found, .. } => (found, &[]),
+            Reply::Items { items, .. } => (&[], items),
+            _ => (&[], &[]),
         };
-        entries.iter().map(|e| e.id)
+        entries.iter().chain(items.iter().filter_map(|i| i.entry.as_ref()))
     }
 
     /// Checks that this can be the answer to `request`.
@@ -488,9 +494,10 @@ impl Reply {
             (Request::Connect { .. }, Reply::Donated(attr)) => attr.is_possible() && attr.kind == Kind::Socket,
             (Request::ReadDir { .. }, Reply::Items { items, end }) => {
                 let named = items.iter().all(|i| name::check(&i.name).is_ok());
-                let attrs = items.iter().filter_map(|i| i.attr).all(|a| a.is_possible());
+                let same = |i: &DirItem, e: &Entry| e.is_possible() && e.attr.kind == i.kind && e.attr.ino == i.ino;
+                let held = items.iter().all(|i| i.entry.as_ref().is_none_or(|e| same(i, e)));
                 // An empty piece that is not the last would be asked for again and again.
-                named && attrs && (*end || !items.is_empty())
+                named && held && (*end || !items.is_empty())
             }
             (Request::ReadLink(_), Reply::Bytes(target)) => target.len() <= MAX_TARGET && !target.contains(&0),
             (Request::GetXattr { .. }, Reply::Bytes(_)) => true,

@@ -60,8 +60,8 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let item = (name(), any::<u64>(), kind(), any::<u64>(), prop::option::of(attr()))
-        .prop_map(|(name, ino, kind, next, attr)| DirItem { name, ino, kind, next, attr });
+    let item = (name(), any::<u64>(), kind(), any::<u64>(), prop::option::of(entry()))
+        .prop_map(|(name, ino, kind, next, entry)| DirItem { name, ino, kind, next, entry });
     prop_oneof![
         Just(Reply::Done),
         entry().prop_map(Reply::Entry),

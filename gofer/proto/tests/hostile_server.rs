@@ -104,11 +104,17 @@ fn impossible_values() {
     for bad in [late, huge, typed] {
         assert_eq!(fault_of(get(), Ok(Reply::Attr(bad)), 0), Some(Fault::BadValue));
     }
-    let list = || Request::ReadDir { node: NodeId(1), cookie: 0, attrs: false };
-    let item = |name: &[u8]| DirItem { name: name.to_vec(), ino: 1, kind: Kind::Regular, next: 1, attr: None };
+    let list = || Request::ReadDir { node: NodeId(1), cookie: 0, entries: true };
+    let item = |name: &[u8]| DirItem { name: name.to_vec(), ino: 1, kind: Kind::Regular, next: 1, entry: None };
     for name in [&b"../x"[..], b"..", b"", b"a\0"] {
         let items = Ok(Reply::Items { items: vec![item(name)], end: true });
         assert_eq!(fault_of(list(), items, 0), Some(Fault::BadValue));
+    }
+    let other_kind = entry(Attr { kind: Kind::Directory, ..ATTR });
+    let no_target = entry(Attr { kind: Kind::Symlink, ..ATTR });
+    for (kind, held) in [(Kind::Regular, other_kind), (Kind::Symlink, no_target), (Kind::Regular, entry(huge))] {
+        let items = vec![DirItem { kind, ino: held.attr.ino, entry: Some(held), ..item(b"a") }];
+        assert_eq!(fault_of(list(), Ok(Reply::Items { items, end: true }), 0), Some(Fault::BadValue));
     }
     assert_eq!(fault_of(list(), Ok(Reply::Items { items: vec![], end: false }), 0), Some(Fault::BadValue));
     let link = Ok(Reply::Bytes(b"a\0b".to_vec()));

@@ -16,6 +16,7 @@ const ALLOWED: &[i64] = &[
     // The socket, the log.
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
+    libc::SYS_shutdown,
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_poll,
@@ -50,6 +51,12 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fdatasync,
     libc::SYS_setxattr,
     libc::SYS_removexattr,
+    // Threads, which are started with `clone`, below.
+    libc::SYS_clone3, // answered ENOSYS, see below
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
     // Memory, signals, the end.
     libc::SYS_munmap,
     libc::SYS_mremap,
@@ -73,6 +80,7 @@ const ALLOWED: &[i64] = &[
 const FORMS: &[(i64, u8, u64, u64)] = &[
     (libc::SYS_mmap, 2, libc::PROT_EXEC as u64, 0),
     (libc::SYS_mprotect, 2, libc::PROT_EXEC as u64, 0),
+    (libc::SYS_clone, 0, u64::MAX, crate::walls::THREAD),
     (libc::SYS_fcntl, 1, 0xffff_ffff, libc::F_DUPFD_CLOEXEC as u64),
     (libc::SYS_fcntl, 1, 0xffff_ffff, libc::F_GETFD as u64), // debug builds check descriptors before closing them
 ];
@@ -86,8 +94,17 @@ const SOCKETS: &[i64] = &[libc::SYS_connect, libc::SYS_bind];
 /// The host has no filters.
 pub fn install(sockets: bool) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Failure::runtime(format!("putting the gofer's filter up: {e}"));
-    let program = program(sockets).map_err(|e| failed(&e))?;
-    seccompiler::apply_filter(&program).map_err(|e| failed(&e))
+    for program in [no_clone3(), program(sockets)] {
+        seccompiler::apply_filter(&program.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+    }
+    Ok(())
+}
+
+/// `clone3` hides its flags from a filter; libc then uses `clone`.
+fn no_clone3() -> std::result::Result<BpfProgram, seccompiler::BackendError> {
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let failing = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, failing, TargetArch::x86_64)?.try_into()
 }
 
 fn program(sockets: bool) -> std::result::Result<BpfProgram, seccompiler::BackendError> {
@@ -114,6 +131,7 @@ mod tests {
 
     #[test]
     fn the_filter_compiles_with_and_without_sockets() {
+        assert!(!no_clone3().unwrap().is_empty());
         assert!(program(true).unwrap().len() > program(false).unwrap().len());
     }
 }

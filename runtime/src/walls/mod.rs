@@ -13,6 +13,7 @@ use std::os::fd::RawFd;
 
 use platform::SyscallRule;
 
+pub use rules::THREAD;
 pub use trial::{Trial, Wall};
 
 use crate::failure::{Failure, Result, Status};

@@ -33,7 +33,7 @@ const fn with(nr: i64, args: &'static [ArgRule]) -> Rule {
 }
 
 /// `CLONE_VM|FS|FILES|SIGHAND|THREAD|SYSVSEM|SETTLS|PARENT_SETTID|CHILD_CLEARTID`: what `pthread_create` asks for.
-const THREAD: u64 = 0x003d_0f00;
+pub const THREAD: u64 = 0x003d_0f00;
 /// The sandbox process is init of its pid namespace.
 const OWN_PID: u64 = 1;
 const NO_EXEC: ArgRule = ArgRule::masked(2, libc::PROT_EXEC as u64, 0);

@@ -16,6 +16,10 @@ impl GoferInode {
         if let Some(found) = trip::ahead(self, name) {
             return found;
         }
+        if let (Some(found), Some(dir)) = (self.brought(name), self.this()) {
+            trip::note_ahead(vec![trip::Ahead { dir, name: name.to_vec(), found: Ok(found.clone()) }]);
+            return Ok(found);
+        }
         let request = Request::Walk { node: self.node(), names: vec![name.to_vec()] };
         if !trip::knows(&self.fs, &request) {
             trip::hold(&[&self.lock], false)?;
@@ -44,7 +48,7 @@ impl GoferInode {
 const HASHES: u64 = 1 << 61;
 
 /// The host's cookie as the guest holds it.
-fn guest_cookie(host: u64) -> u64 {
+pub(super) fn guest_cookie(host: u64) -> u64 {
     if host < HASHES { host } else { HASHES | (host >> 2 & (HASHES - 1)) }
 }
 
@@ -58,6 +62,15 @@ fn host_cookie(guest: u64) -> u64 {
 fn plain_names(rest: &[u8]) -> Vec<Vec<u8>> {
     let names = rest.split(|b| *b == b'/').filter(|n| !n.is_empty());
     names.take_while(|n| name::check(n).is_ok()).take(MAX_WALK).map(<[u8]>::to_vec).collect()
+}
+
+/// Hands a listing's entries from number `at` on to `emit`; answers whether it took them all.
+fn hand_out(answer: &Answer, at: usize, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<bool, Errno> {
+    let Reply::Items { items, .. } = &answer.reply else { return Err(Errno::EIO) };
+    Ok(items.iter().skip(at).all(|item| {
+        let (kind, next) = (attr::kind(item.kind), guest_cookie(item.next));
+        emit(DirEntry { name: item.name.clone(), ino: item.ino, kind, next })
+    }))
 }
 
 impl DirOps for GoferInode {
@@ -101,28 +114,24 @@ impl DirOps for GoferInode {
     }
 
     fn list(&self, _cx: &Caller<'_>, from: u64, emit: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), Errno> {
-        let (mut cookie, mut emitted) = (host_cookie(from), false);
-        loop {
-            let asked = self.ask(Request::ReadDir { node: self.node(), cookie, attrs: false });
-            let answer = match asked {
-                Ok(answer) => answer,
-                // What there is is enough for now: the next call goes on behind it.
-                Err(_) if emitted => return Ok(()),
-                Err(errno) => return Err(errno),
-            };
-            let Reply::Items { items, end } = &answer.reply else { return Err(Errno::EIO) };
-            for item in items {
-                let (kind, next) = (attr::kind(item.kind), guest_cookie(item.next));
-                if !emit(DirEntry { name: item.name.clone(), ino: item.ino, kind, next }) {
-                    return Ok(());
-                }
-                (cookie, emitted) = (item.next, true);
-            }
-            // Further pieces are the next call's: this one may be answered now.
-            if *end || emitted {
-                return Ok(());
+        if let Some((rest, at)) = self.rest(from) {
+            return hand_out(&rest, at, emit).map(|_| ());
+        }
+        let began = trip::began(&self.fs);
+        // Without a trip nobody would use the files.
+        let entries = began.is_some() && self.wants_files();
+        let answer = self.ask(Request::ReadDir { node: self.node(), cookie: host_cookie(from), entries })?;
+        let all = hand_out(&answer, 0, emit)?;
+        // Further pieces are the next call's: this one may be answered now.
+        if let Some(began) = began
+            && answer.is_news()
+        {
+            self.bring(&answer, began);
+            if !all {
+                self.keep_rest(&answer, began);
             }
         }
+        Ok(())
     }
 
     fn create(&self, _cx: &Caller<'_>, name: &[u8], node: &NewNode) -> Result<Arc<dyn Inode>, Errno> {
@@ -135,6 +144,7 @@ impl DirOps for GoferInode {
             kind => Request::MkNod { dir, name: name_of(), kind: attr::host_kind(kind), new },
         };
         let answer = self.change(request)?;
+        self.touched(name);
         let inode = answer.inodes.first().ok_or(Errno::EIO)?.clone();
         if let Some(fd) = &answer.fd {
             inode.set_fresh(inode.share_fd(fd.clone(), true)?);
@@ -155,18 +165,21 @@ impl DirOps for GoferInode {
         let target = Self::inode_of(inode).filter(|i| Arc::ptr_eq(&i.fs, &self.fs)).ok_or(Errno::EXDEV)?;
         self.change(Request::Link { node: target.node(), dir: self.node(), name: name.to_vec() })?;
         target.forget_attr();
+        self.touched(name);
         self.forget_attr();
         Ok(())
     }
 
     fn unlink(&self, _cx: &Caller<'_>, name: &[u8]) -> Result<(), Errno> {
         self.change(Request::Unlink { dir: self.node(), name: name.to_vec(), is_dir: false })?;
+        self.touched(name);
         self.forget_attr();
         Ok(())
     }
 
     fn rmdir(&self, _cx: &Caller<'_>, name: &[u8]) -> Result<(), Errno> {
         self.change(Request::Unlink { dir: self.node(), name: name.to_vec(), is_dir: true })?;
+        self.touched(name);
         self.forget_attr();
         Ok(())
     }
@@ -188,6 +201,8 @@ impl DirOps for GoferInode {
             new_name: new_name.to_vec(),
             flags,
         })?;
+        self.touched(name);
+        to.touched(new_name);
         self.forget_attr();
         to.forget_attr();
         Ok(())

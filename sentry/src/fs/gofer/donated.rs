@@ -137,6 +137,7 @@ impl Drop for Donated {
     fn drop(&mut self) {
         if let (Some(inode), Ok(stat)) = (self.inode.upgrade(), self.stat()) {
             inode.note(&stat);
+            inode.note_change();
         }
         self.fs.uncharge_fd();
     }

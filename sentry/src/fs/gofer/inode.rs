@@ -2,13 +2,15 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::{Duration, Instant};
 
 use abi::Errno;
 use gofer_proto::message::{Entry, Kind, NodeId, OpenMode};
 use gofer_proto::{MAX_XATTR, Reply, Request};
 use nix::sys::stat::FileStat;
 
+use super::brought::Brought;
 use super::donated::Donated;
 use super::file::GoferFile;
 use super::mapping::Mappings;
@@ -30,6 +32,12 @@ pub struct GoferInode {
     pub(super) lock: Arc<DirLock>,
     /// The file system's tick when its attributes were learnt; 0 where they are known to be old.
     learnt: AtomicU64,
+    /// The tick of the last change of ours: what was asked for before it may say less.
+    pub(super) changed: AtomicU64,
+    /// Until when what a listing said of it is believed, in milliseconds of the clock of [`since_start`].
+    listed: AtomicU64,
+    /// What its listings brought along.
+    pub(super) brought: Brought,
     donated: Mutex<Vec<Weak<Donated>>>,
     /// The descriptor that came with the file's creation, until it is opened.
     fresh: Mutex<Option<Arc<Donated>>>,
@@ -52,6 +60,9 @@ impl GoferInode {
             attr: Mutex::new(Level::Leaf, attr::attr(&entry.attr, key)),
             lock: Arc::default(),
             learnt: AtomicU64::new(fs.next_tick()),
+            changed: AtomicU64::new(0),
+            listed: AtomicU64::new(0),
+            brought: Brought::default(),
             donated: Mutex::new(Level::Leaf, Vec::new()),
             fresh: Mutex::new(Level::Leaf, None),
             mappings: Mappings::default(),
@@ -93,6 +104,33 @@ impl GoferInode {
         }
     }
 
+    /// Takes attributes in that were asked for after the tick `began`, if nothing of ours changed them since.
+    pub(super) fn learn(&self, new: &gofer_proto::Attr, began: Option<u64>) {
+        if began.is_none_or(|began| self.changed.load(Ordering::Acquire) <= began) {
+            self.update(new);
+        }
+    }
+
+    /// Takes in what was asked for in the call under way; where a call of ours changed the file meanwhile, nobody knows
+    /// which of the two came first, and the next call asks again.
+    fn take_in(&self, new: &gofer_proto::Attr) {
+        let raced = trip::began(&self.fs).is_some_and(|began| self.changed.load(Ordering::Acquire) > began);
+        self.update(new);
+        if raced {
+            self.learnt.store(0, Ordering::Release);
+        }
+    }
+
+    /// A listing has just said what it is.
+    pub(super) fn listed(&self, life: Duration) {
+        self.listed.store(millis(since_start() + life), Ordering::Release);
+    }
+
+    /// A call of ours changed it.
+    pub(super) fn note_change(&self) {
+        self.changed.store(self.fs.next_tick(), Ordering::Release);
+    }
+
     /// Takes what `fstat` says in.
     pub(super) fn note(&self, stat: &FileStat) {
         attr::refresh(&mut self.attr.lock(), stat);
@@ -101,12 +139,14 @@ impl GoferInode {
     /// Its attributes changed in a way that only the host knows: whoever asks next hears of it.
     pub(super) fn forget_attr(&self) {
         self.learnt.store(0, Ordering::Release);
+        self.note_change();
     }
 
     /// Whether its attributes are as new as the call under way may ask for.
     fn is_fresh(&self) -> bool {
         let learnt = self.learnt.load(Ordering::Acquire);
-        learnt > 0 && (!self.fs.is_shared() || trip::began(&self.fs).is_none_or(|began| learnt > began))
+        let listed = || self.listed.load(Ordering::Acquire) > millis(since_start());
+        learnt > 0 && (!self.fs.is_shared() || trip::began(&self.fs).is_none_or(|began| learnt > began) || listed())
     }
 
     pub(super) fn change_attr(&self, change: impl FnOnce(&mut Attr)) {
@@ -148,7 +188,7 @@ impl GoferInode {
         let answer = self.ask(Request::Open { node: self.node, mode })?;
         let Reply::Donated(new) = &answer.reply else { return Err(Errno::EIO) };
         if answer.is_news() {
-            self.update(new);
+            self.take_in(new);
         }
         let fd = answer.fd.clone().ok_or(Errno::EIO)?;
         self.share_fd(fd, write)
@@ -159,8 +199,19 @@ impl GoferInode {
     }
 }
 
+/// Time since the first look at this clock.
+fn since_start() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Drop for GoferInode {
     fn drop(&mut self) {
+        self.put_away();
         self.fs.clone().forget(self);
     }
 }
@@ -180,7 +231,7 @@ impl Inode for GoferInode {
         }
         let answer = self.ask(Request::GetAttr(self.node))?;
         match &answer.reply {
-            Reply::Attr(new) if answer.is_news() => self.update(new),
+            Reply::Attr(new) if answer.is_news() => self.take_in(new),
             Reply::Attr(_) => {}
             _ => return Err(Errno::EIO),
         }
@@ -203,6 +254,7 @@ impl Inode for GoferInode {
             && answer.is_news()
         {
             self.update(new);
+            self.note_change();
         }
         if let Some(size) = change.size {
             self.mappings.invalidate_from(size);
@@ -279,12 +331,14 @@ impl XattrOps for GoferInode {
         let flags = flags.cast_unsigned();
         self.ask(Request::SetXattr { node: self.node, name: name.to_vec(), value: value.to_vec(), flags })?;
         self.change_attr(|a| a.ctime = now());
+        self.note_change();
         Ok(())
     }
 
     fn remove(&self, name: &[u8]) -> Result<(), Errno> {
         self.ask(Request::RemoveXattr { node: self.node, name: name.to_vec() })?;
         self.change_attr(|a| a.ctime = now());
+        self.note_change();
         Ok(())
     }
 }

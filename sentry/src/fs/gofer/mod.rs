@@ -3,6 +3,7 @@
 //! `README.md` here teaches it.
 
 mod attr;
+mod brought;
 mod dir;
 mod donated;
 mod file;
@@ -23,6 +24,7 @@ use gofer_proto::message::Entry;
 use gofer_proto::{Client, Reply, Request};
 
 use crate::kernel::io_pool::IoPool;
+use crate::kernel::trip;
 use crate::sync::{Level, Mutex};
 use crate::vfs::mount::SuperBlock;
 use crate::vfs::{StatFs, Vfs};
@@ -73,6 +75,7 @@ pub struct GoferFs {
     /// Host descriptors that the files of this file system hold, and how many they may.
     open: AtomicUsize,
     max_open: usize,
+    shelf: brought::Shelf,
 }
 
 /// Device numbers of the guest for those of the host: a served directory may have mounts below it.
@@ -120,6 +123,7 @@ impl GoferFs {
             ticks: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             max_open,
+            shelf: brought::Shelf::default(),
         });
         let answer = fs.take(client.call(Request::Attach(mount)))?;
         let root = answer.inodes.into_iter().next().ok_or(Errno::EIO)?;
@@ -166,17 +170,14 @@ impl GoferFs {
     /// The answer's.
     pub fn take(self: &Arc<Self>, done: Result<Done, Errno>) -> Result<Answer, Errno> {
         let (reply, fd) = done?;
-        let entries = match &reply {
-            Reply::Entry(entry) | Reply::Created(entry) => std::slice::from_ref(entry),
-            Reply::Walk { found, .. } => found.as_slice(),
-            _ => &[],
-        };
-        let inodes = entries.iter().map(|e| self.inode(e)).collect();
+        let began = trip::began(self);
+        let inodes = reply.entries().map(|e| self.inode(e, began)).collect();
         Ok(Answer { reply, fd: fd.map(Arc::new), inodes, used: AtomicBool::new(false) })
     }
 
-    /// The inode of a file that is now held as `entry.id`: the one we have, if we have one.
-    fn inode(self: &Arc<Self>, entry: &Entry) -> Arc<GoferInode> {
+    /// The inode of a file that is now held as `entry.id`: the one we have, if we have one. It was asked for after the
+    /// tick `began`.
+    fn inode(self: &Arc<Self>, entry: &Entry, began: Option<u64>) -> Arc<GoferInode> {
         let key = (entry.attr.dev, entry.attr.ino);
         let dev = self.vfs.of(entry.attr.dev);
         let mut inodes = self.inodes.lock();
@@ -193,7 +194,7 @@ impl GoferFs {
             (None, Some(known)) => {
                 // Held twice now: one of the two is enough.
                 self.client.close(entry.id);
-                known.update(&entry.attr);
+                known.learn(&entry.attr, began);
                 known
             }
             (None, None) => GoferInode::new(self, entry, dev),

@@ -92,6 +92,16 @@ impl Trip {
         Some(at)
     }
 
+    /// `fs`'s tick when it was first looked at.
+    fn began(&mut self, fs: &Arc<GoferFs>) -> u64 {
+        if let Some((_, tick)) = self.began.iter().find(|(f, _)| Arc::ptr_eq(f, fs)) {
+            return *tick;
+        }
+        let tick = fs.tick();
+        self.began.push((fs.clone(), tick));
+        tick
+    }
+
     fn is_under_way(&self) -> bool {
         self.asked.iter().any(|a| matches!(&a.state, State::UnderWay(ticket) if !ticket.is_done()))
     }
@@ -164,6 +174,7 @@ pub fn ask(fs: &Arc<GoferFs>, request: Request) -> Result<Arc<Answer>> {
 
 fn step(trip: &mut Trip, fs: &Arc<GoferFs>, request: &Request) -> Step {
     let Some(at) = trip.find(fs, request) else {
+        trip.began(fs);
         let wake = trip.wake();
         let ticket = fs.client().start(request.clone(), Some(Box::new(move || wake.wake(Events::READABLE))));
         if !request.is_look() {
@@ -219,14 +230,7 @@ pub fn ahead(dir: &GoferInode, name: &[u8]) -> Option<Result<Arc<GoferInode>>> {
 /// without a trip.
 #[must_use]
 pub fn began(fs: &Arc<GoferFs>) -> Option<u64> {
-    with(|trip| {
-        if let Some((_, tick)) = trip.began.iter().find(|(f, _)| Arc::ptr_eq(f, fs)) {
-            return *tick;
-        }
-        let tick = fs.tick();
-        trip.began.push((fs.clone(), tick));
-        tick
-    })
+    with(|trip| trip.began(fs))
 }
 
 /// Runs `f` with `trip` as the current one.
