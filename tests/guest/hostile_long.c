@@ -35,6 +35,18 @@ static void splices(int zero, int null) {
     }
 }
 
+static void moves(int zero, int null) {
+    (void)zero, (void)null;
+    // Two million questions about page 0, a call; in an array the pages of which are one.
+    int one = memfd_create("one", 0);
+    char *all = mmap(NULL, 16 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ftruncate(one, 4096) != 0) DIE("ftruncate");
+    for (long at = 0; at < 16 << 20; at += 4096)
+        if (mmap(all + at, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, one, 0) == MAP_FAILED) DIE("mmap");
+    int *status = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (;;) syscall(SYS_move_pages, 0, 2 << 20, all, NULL, status, 0);
+}
+
 int main(void) {
     int zero = open("/dev/zero", O_RDWR), null = open("/dev/null", O_RDWR);
     sigset_t none;
@@ -51,7 +63,7 @@ int main(void) {
         if (i == 0) SHOW("splice to it", splice(p[0], NULL, odd[i], NULL, 8, 0));
         close(p[0]), close(p[1]);
     }
-    void (*bodies[])(int, int) = {reads, sends, splices, reads, sends};
+    void (*bodies[])(int, int) = {reads, sends, splices, reads, moves};
     pid_t kids[5];
     for (int i = 0; i < 5; i++) {
         kids[i] = fork();

@@ -1,12 +1,19 @@
 //! Memory policy: a machine of one node, on which every policy comes to the same. Arguments are checked as
 //! `mm/mempolicy.c` does.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use abi::{AddrRange, Errno, PAGE_MASK, UserAddr, page_down, page_up};
 
+use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Refused, Saver};
 use crate::kernel::creds::Creds;
-use crate::kernel::op::{SyscallResult, ok, ret};
+use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok, ret};
 use crate::kernel::pidfd::PidFile;
 use crate::kernel::task::{CurrentTask, Tid};
+use crate::kernel::wait::WaitGuard;
+use crate::mm::Mm;
 use crate::syscall_table;
 use crate::vfs::FdNum;
 
@@ -177,7 +184,7 @@ fn get_mempolicy(
 }
 
 /// The address space of `pid`, which the caller may look into; 0 is the caller.
-fn target(cx: &CurrentTask<'_>, pid: i32) -> Result<std::sync::Arc<crate::mm::Mm>, Errno> {
+fn target(cx: &CurrentTask<'_>, pid: i32) -> Result<Arc<Mm>, Errno> {
     if pid == 0 {
         return cx.mm();
     }
@@ -217,24 +224,66 @@ fn move_pages(
         return Err(Errno::EPERM);
     }
     let other = target(cx, pid)?;
-    let mm = cx.mm()?;
-    for index in 0..count {
+    op::start(cx, MovePages { mm: cx.mm()?, other, left: 0..count, pages, nodes, status })
+}
+
+/// `move_pages(2)`: as many pages as the caller has an array for.
+struct MovePages {
+    mm: Arc<Mm>,
+    other: Arc<Mm>,
+    left: Range<u64>,
+    pages: UserAddr,
+    nodes: UserAddr,
+    status: UserAddr,
+}
+
+impl MovePages {
+    fn tell(&self, index: u64) -> Result<(), Errno> {
         let at = |base: UserAddr, size: u64| {
             index.checked_mul(size).and_then(|by| base.checked_add(by)).ok_or(Errno::EFAULT)
         };
-        let page = page_down(mm.read_obj::<u64>(at(pages, 8)?)?);
-        if !nodes.is_null() && mm.read_obj::<i32>(at(nodes, 4)?)? != 0 {
+        let page = page_down(self.mm.read_obj::<u64>(at(self.pages, 8)?)?);
+        if !self.nodes.is_null() && self.mm.read_obj::<i32>(at(self.nodes, 4)?)? != 0 {
             return Err(Errno::ENODEV);
         }
         let range = AddrRange::new(page, page.saturating_add(abi::PAGE_SIZE));
-        let answer = match other.mincore(range) {
+        let answer = match self.other.mincore(range) {
             Ok(seen) if seen.first().is_some_and(|b| *b & 1 != 0) => 0,
             Ok(_) => -Errno::ENOENT.raw(),
             Err(_) => -Errno::EFAULT.raw(),
         };
-        mm.write_obj(at(status, 4)?, &answer)?;
+        self.mm.write_obj(at(self.status, 4)?, &answer)
     }
-    ok()
+}
+
+impl Op for MovePages {
+    fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
+        while let Some(index) = self.left.next() {
+            if let Err(errno) = self.tell(index) {
+                return Attempt::Done(Err(errno));
+            }
+            if cx.is_wanted_elsewhere() {
+                return Attempt::Again;
+            }
+        }
+        Attempt::Done(Ok(0))
+    }
+
+    fn enlist(&mut self, _cx: &mut CurrentTask<'_>) -> Vec<WaitGuard> {
+        Vec::new()
+    }
+
+    fn is_killable_only(&self) -> bool {
+        true
+    }
+
+    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
+        Err(Refused::waiting(self.name()))
+    }
+
+    fn name(&self) -> &'static str {
+        "move_pages"
+    }
 }
 
 fn process_madvise(
