@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use abi::Errno;
 
+use crate::checkpoint::Destination;
 use crate::boot::spec::{ContainerSpec, ProcessSpec, ResourceLimits};
 
 /// Ties an answer to its request; chosen by the source.
@@ -75,6 +76,17 @@ pub enum Control {
     Stats {
         /// The container.
         id: String,
+    },
+    /// Saves the sandbox of this container. `Done` when the snapshot is written, from when on the sandbox goes on, or
+    /// ends as if by SIGKILL ([`Destination::stop_after`]); EOPNOTSUPP where something cannot be saved: nothing has changed
+    /// then; EBUSY where another checkpoint is waited for.
+    Checkpoint {
+        /// The container.
+        id: String,
+        /// Where it is written.
+        destination: Box<Destination>,
+        /// Not now, but when a program says that it is ready (`/proc/nanovisor/checkpoint`).
+        at_ready: bool,
     },
     /// Kills what is left of a container, takes its tree apart and forgets it. `Done`, once all its memory is free.
     Destroy {

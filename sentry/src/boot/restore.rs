@@ -5,8 +5,8 @@ use std::sync::Arc;
 use memory::MemoryFile;
 use platform::Platform;
 
-use super::{ControlSource, ExitStatus, outcome, run_workers};
-use crate::checkpoint::{self, Destination, Source, Unusable};
+use super::{Answer, ControlSource, ExitStatus, Token, outcome, run_workers};
+use crate::checkpoint::{self, Destination, Instance, Source, Unusable};
 use crate::kernel::Options;
 use crate::kernel::container::Requests;
 
@@ -18,6 +18,10 @@ pub struct RestoreConfig {
     pub memory: Arc<MemoryFile>,
     /// The snapshot, its image, and the streams.
     pub source: Source,
+    /// What is the new sandbox's own.
+    pub instance: Instance,
+    /// What its being there is answered under.
+    pub token: Option<Token>,
     /// Kernel settings.
     pub options: Options,
     /// Where the restored sandbox's own checkpoint goes, where one is wanted.
@@ -34,12 +38,15 @@ pub struct RestoreConfig {
 /// A snapshot that cannot be restored here; host failures while setting up.
 pub fn restore(config: RestoreConfig) -> Result<ExitStatus, Unusable> {
     let begun = std::time::Instant::now();
-    let kernel = checkpoint::restore(config.platform, config.memory, config.options, config.source)?;
+    let kernel = checkpoint::restore(config.platform, config.memory, config.options, config.source, &config.instance)?;
     kernel.checkpoints.set_destination(config.checkpoint);
     let requests = config.control.map(|source| Requests::attach(&kernel, source)).transpose()?;
     (config.seal)()?;
     kernel.memory.count_heap();
     log::debug!("restored in {} us", begun.elapsed().as_micros());
+    if let Some(token) = config.token {
+        kernel.outside.reply(token, Ok(Answer::Done));
+    }
     if let Some(requests) = &requests {
         requests.serve_what_came();
     }

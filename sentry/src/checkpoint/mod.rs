@@ -3,6 +3,7 @@
 pub mod error;
 pub mod features;
 mod id;
+mod instance;
 pub mod op;
 pub mod ops;
 pub mod pages;
@@ -18,7 +19,7 @@ pub mod table;
 pub use error::{Failure, Refused, Unusable};
 pub use id::{Bytes, Id};
 pub(crate) use restore::start;
-pub use restore::{Source, restore};
+pub use restore::{Instance, Source, restore};
 pub use restorer::Restorer;
 pub use save::Destination;
 pub use saver::Saver;

@@ -50,14 +50,16 @@ impl Resources {
 }
 
 /// Host descriptors by name.
-#[derive(Default)]
-pub struct Given(HashMap<String, OwnedFd>);
+pub struct Given {
+    named: HashMap<String, OwnedFd>,
+    null: OwnedFd,
+}
 
 impl Given {
-    /// The standard streams.
+    /// The standard streams, and what stands for others.
     #[must_use]
-    pub fn streams(streams: [OwnedFd; 3]) -> Self {
-        Given(STREAMS.into_iter().map(str::to_owned).zip(streams).collect())
+    pub fn streams(streams: [OwnedFd; 3], null: OwnedFd) -> Self {
+        Given { named: STREAMS.into_iter().map(str::to_owned).zip(streams).collect(), null }
     }
 
     /// The operations of the stream `name`.
@@ -65,8 +67,11 @@ impl Given {
     /// # Errors
     /// It was not given.
     pub fn take(&mut self, name: &str, reactor: &Arc<Reactor>) -> Result<Arc<dyn FileOps>, Unusable> {
+        if name == HostFile::UNNAMED {
+            return Ok(HostFile::stream(reactor, self.null.try_clone()?, HostFile::UNNAMED)?.0);
+        }
         let known = STREAMS.into_iter().find(|n| *n == name).ok_or(Unusable::Corrupt("a stream's name"))?;
-        let fd = self.0.remove(name).ok_or_else(|| Unusable::Resource(format!("a descriptor for {name}")))?;
+        let fd = self.named.remove(name).ok_or_else(|| Unusable::Resource(format!("a descriptor for {name}")))?;
         Ok(HostFile::stream(reactor, fd, known)?.0)
     }
 }

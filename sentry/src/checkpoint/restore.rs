@@ -32,6 +32,23 @@ pub struct Source {
     pub image: File,
     /// Standard streams.
     pub streams: [OwnedFd; 3],
+    /// Stands for descriptors of the host that nobody gives anew: streams of processes that were executed from outside.
+    pub null: OwnedFd,
+}
+
+/// What is the new sandbox's own.
+#[derive(Clone, Debug, Default)]
+pub struct Instance {
+    /// A copy of a template in memory, not a restore of a snapshot on disk.
+    pub forked: bool,
+    /// The container's name outside; `None` leaves the old one.
+    pub name: Option<String>,
+    /// Host name; `None` leaves the old one.
+    pub hostname: Option<Vec<u8>>,
+    /// A new /etc/machine-id.
+    pub machine_id: bool,
+    /// What `instance.json` tells besides: a JSON object.
+    pub metadata: Option<String>,
 }
 
 /// A kernel as it was saved, as another instance; its tasks are parked.
@@ -43,6 +60,7 @@ pub fn restore(
     memory: Arc<MemoryFile>,
     options: Options,
     source: Source,
+    instance: &Instance,
 ) -> Result<Arc<Kernel>, Unusable> {
     let reader = Reader::new(&source.state)?;
     let features: Features = decode(Kind::Features, reader.section(Kind::Features)?)?;
@@ -55,11 +73,14 @@ pub fn restore(
     let image = RofsFs::open(&kernel.vfs, &kernel.memory, source.image);
     let image = image.map_err(|e| Unusable::Resource(format!("its image: {e}")))?;
     resources.check(&image)?;
-    kernel.checkpoints.set_identity(Identity::new(Origin::Restored));
+    let origin = if instance.forked { Origin::Forked } else { Origin::Restored };
+    kernel.checkpoints.set_identity(Identity::new(origin));
     tty::device::register(&kernel);
-    let container = state.container.restore(&kernel);
-    let mut restorer = Restorer::new(&kernel, &mut state, frames, image, Given::streams(source.streams), container);
+    let container = state.container.restore(&kernel, instance);
+    let given = Given::streams(source.streams, source.null);
+    let mut restorer = Restorer::new(&kernel, &mut state, frames, image, given, container.clone());
     restorer.run(state)?;
+    instance.introduce(&kernel, &container)?;
     Ok(kernel)
 }
 

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::Errno;
 
-use crate::boot::ExitStatus;
+use crate::boot::{Answer, ExitStatus};
 use crate::checkpoint::op::OpState;
 use crate::checkpoint::{Destination, Failure, Refused, Saver};
+use crate::kernel::container::Owed;
 use crate::kernel::op::{Attempt, Op};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::{Events, WaitGuard, WaitQueue};
@@ -62,6 +63,8 @@ impl Identity {
 
 struct State {
     destination: Option<Destination>,
+    /// Who outside is told when it is written.
+    owed: Option<Owed>,
     identity: Identity,
     failure: Option<(Errno, String)>,
 }
@@ -77,7 +80,7 @@ pub struct Service {
 
 impl Default for Service {
     fn default() -> Self {
-        let state = State { destination: None, identity: Identity::new(Origin::Original), failure: None };
+        let state = State { destination: None, owed: None, identity: Identity::new(Origin::Original), failure: None };
         Service {
             requested: AtomicBool::new(false),
             done: AtomicU64::new(0),
@@ -142,7 +145,10 @@ impl Service {
 
 /// Makes the checkpoint that was asked for. On a thread that runs no task.
 pub(crate) fn serve(kernel: &Arc<Kernel>) {
-    let destination = kernel.checkpoints.state.lock().destination.take();
+    let (destination, owed) = {
+        let mut state = kernel.checkpoints.state.lock();
+        (state.destination.take(), state.owed.take())
+    };
     let Some(destination) = destination else { return kernel.sched.thaw() };
     let outcome = kernel.checkpoint(&destination);
     let failure = match &outcome {
@@ -154,12 +160,16 @@ pub(crate) fn serve(kernel: &Arc<Kernel>) {
     };
     let stop = destination.stop_after && failure.is_none();
     if stop {
-        kernel.finish(ExitStatus::Exited(0));
+        // To whoever asked from outside it looks killed; a program that asked has done what it was started for.
+        kernel.finish(if owed.is_some() { ExitStatus::Signaled(libc::SIGKILL) } else { ExitStatus::Exited(0) });
     } else {
         let mut state = kernel.checkpoints.state.lock();
-        // What was refused may be asked for again.
-        state.destination = failure.is_some().then_some(destination);
-        state.failure = failure;
+        // What was refused may be asked for again, by the program; who asks from outside brings new files.
+        state.destination = (failure.is_some() && owed.is_none()).then_some(destination);
+        state.failure.clone_from(&failure);
+    }
+    if let Some(owed) = owed {
+        owed.give(failure.map_or(Ok(Answer::Done), Err));
     }
     kernel.checkpoints.done.fetch_add(1, Ordering::SeqCst);
     kernel.checkpoints.queue.wake(Events::IN);
@@ -167,6 +177,24 @@ pub(crate) fn serve(kernel: &Arc<Kernel>) {
 }
 
 impl Kernel {
+    /// Makes a checkpoint for somebody outside, who is answered when it is there: now, or when a program is ready.
+    pub(crate) fn checkpoint_for(&self, owed: Owed, destination: Destination, at_ready: bool) {
+        {
+            let mut state = self.checkpoints.state.lock();
+            if state.destination.is_none() && !self.checkpoints.requested.load(Ordering::SeqCst) {
+                (state.destination, state.owed) = (Some(destination), Some(owed));
+            } else {
+                drop(state);
+                return owed.give(Err((Errno::EBUSY, "another checkpoint is waited for".to_owned())));
+            }
+        }
+        if !at_ready {
+            self.checkpoints.request(self);
+            // All workers may be waiting for events; one of them makes the checkpoint.
+            self.reactor.wake();
+        }
+    }
+
     /// Saves the kernel while all workers stand still, and lets them go on. Not to be called by one that runs a task.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ fn errno(e: nix::errno::Errno) -> Errno {
 }
 
 impl HostFile {
-    /// The name of what no restore is given anew.
+    /// The name of what no restore is given anew: the null device takes its place.
     pub const UNNAMED: &'static str = "";
 
     /// Wraps `fd`; streams are watched by the reactor.
@@ -159,9 +159,6 @@ impl HostFile {
 
 impl FileOps for HostFile {
     fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
-        if self.name == Self::UNNAMED {
-            return Err(Refused::new("a descriptor of the host that is no standard stream of the first process"));
-        }
         Ok(OpsState::Host(self.name.to_owned()))
     }
 

@@ -38,7 +38,7 @@ use crate::vfs::fs_context::FsState;
 
 pub use limits::Usage;
 pub use namespaces::{Namespaces, Numbers, Uts, UtsNs};
-pub use outside::{Outside, Requests};
+pub use outside::{Outside, Owed, Requests};
 
 /// How far a container has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

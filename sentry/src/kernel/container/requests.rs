@@ -8,6 +8,7 @@ use abi::Errno;
 use crate::boot::request::{Answer, Control, Request, Target, Token};
 use crate::boot::spec::{ContainerSpec, ProcessSpec, ResourceLimits};
 use crate::kernel::Kernel;
+use crate::kernel::container::Owed;
 use crate::kernel::container::start::Start;
 use crate::kernel::container::{Container, Namespaces, Phase};
 use crate::kernel::exit;
@@ -58,6 +59,14 @@ impl Kernel {
             }
             Control::Pause { id } => {
                 self.freeze(&self.container(&id)?, token);
+                return Ok(None);
+            }
+            Control::Checkpoint { id, destination, at_ready } => {
+                let container = self.container(&id)?;
+                if container.phase() != Phase::Running || container.state.lock().ended.is_some() {
+                    return refuse(Errno::ESRCH, format!("container {id} is not running"));
+                }
+                self.checkpoint_for(Owed::new(self, Some(token)), *destination, at_ready);
                 return Ok(None);
             }
             Control::Shutdown => {

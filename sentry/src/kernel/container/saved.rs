@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::saved::UsageState;
 use super::{Container, Containers, Namespaces, Phase, State, Uts, UtsNs};
-use crate::checkpoint::{Bytes, Id, Refused, Restorer, Saver, Unusable};
+use crate::checkpoint::{Bytes, Id, Instance, Refused, Restorer, Saver, Unusable};
 use crate::ipc::Ipc;
 use crate::kernel::Kernel;
 use crate::kernel::oom::Oom;
@@ -40,7 +40,6 @@ pub struct ContainerState {
     ns: NamespacesState,
     usage: UsageState,
     init: i32,
-    frozen: bool,
     oom_score_adj: i32,
     shielded: bool,
     pub(crate) tree: FsContextState,
@@ -71,7 +70,8 @@ impl Containers {
             state,
             init,
             gate: _,
-            frozen,
+            // A restored one runs.
+            frozen: _,
             // A container that is going is not saved.
             dying: _,
             live: _,
@@ -119,7 +119,6 @@ impl Containers {
             ns: ns.save()?,
             usage: usage.save(),
             init: init.load(Ordering::Relaxed),
-            frozen: frozen.load(Ordering::SeqCst),
             oom_score_adj: oom_score_adj.load(Ordering::Relaxed),
             shielded: *shielded,
             mounts: saver.mount_spaces.id(mounts),
@@ -172,17 +171,17 @@ impl NamespacesState {
 impl ContainerState {
     /// The container, which is the root container of `kernel` from now on; its tree follows.
     #[must_use]
-    pub fn restore(&self, kernel: &Kernel) -> Arc<Container> {
+    pub fn restore(&self, kernel: &Kernel, instance: &Instance) -> Arc<Container> {
         kernel.containers.numbers.go_on(self.numbers);
         let container = Arc::new(Container {
-            id: self.id.clone(),
+            id: instance.name.clone().unwrap_or_else(|| self.id.clone()),
             is_root: kernel.containers.is_first(),
             ns: self.ns.restore(),
             usage: self.usage.restore(),
             state: Mutex::new(Level::Leaf, State::new(Phase::Running)),
             init: AtomicI32::new(self.init),
             gate: WaitQueue::new(),
-            frozen: AtomicBool::new(self.frozen),
+            frozen: AtomicBool::new(false),
             dying: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             oom_score_adj: AtomicI32::new(self.oom_score_adj),
@@ -190,6 +189,9 @@ impl ContainerState {
             ptys: Arc::default(),
             oom: Oom::default(),
         });
+        if let Some(name) = &instance.hostname {
+            container.ns.uts.names.lock().hostname.clone_from(name);
+        }
         kernel.containers.add(&container);
         container
     }
