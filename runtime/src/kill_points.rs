@@ -3,7 +3,7 @@
 
 /// All points, in the order in which commands reach them.
 #[cfg_attr(not(feature = "compromised"), allow(dead_code, reason = "the other build checks names with it"))]
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 18] = [
     "create-directory",
     "create-cgroup",
     "create-socket",
@@ -17,6 +17,8 @@ pub const ALL: [&str; 16] = [
     "start-saved",
     "start-started",
     "exec-running",
+    "checkpoint-files",
+    "checkpoint-written",
     "delete-killed",
     "delete-emptied",
     "delete-record",

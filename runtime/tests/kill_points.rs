@@ -51,18 +51,27 @@ fn delete_cleans_after_a_kill_at_every_point() {
         let mut config = place.config(&["sleep", "1000"]);
         let bind = json!({ "destination": "/shared", "type": "bind", "source": shared, "options": ["bind"] });
         config["mounts"].as_array_mut().unwrap().push(bind);
+        let mut saved = place.config(&["sleep", "1000"]);
+        saved["annotations"]["dev.nanovisor.overlay"] = "memory".into();
         for point in points::ALL {
             let id = place.id(point);
-            let bundle = place.bundle(point, &config);
+            let checkpoint = point.starts_with("checkpoint");
+            let config = if checkpoint { &saved } else { &config };
+            let bundle = place.bundle(point, config);
             let create = ["create", "--bundle", bundle.to_str().unwrap(), &id];
             if point.starts_with("create") {
                 kill_at(point, place.command(&create));
             } else {
-                place.create(&id, &config);
+                place.create(&id, config);
                 match point {
                     "exec-running" => {
                         place.ok(&["start", &id]);
                         kill_at(point, place.command(&["exec", &id, "sleep", "500"]));
+                    }
+                    _ if checkpoint => {
+                        place.ok(&["start", &id]);
+                        let snapshot = place.path().join("snapshot");
+                        kill_at(point, place.command(&["checkpoint", "--image-path", snapshot.to_str().unwrap(), &id]));
                     }
                     _ if point.starts_with("start") => kill_at(point, place.command(&["start", &id])),
                     _ => kill_at(point, place.command(&["delete", "--force", &id])),

@@ -1,13 +1,15 @@
 //! A command that has connected.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hostsys::SeqPacket;
 use sentry::boot::{Control, Target};
+use sentry::checkpoint::Destination;
 
 use super::container::{self, Fds};
 use crate::control::protocol::{self, Answer, Assembler, Call, Request, Whole};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::sandbox::config::Role;
 use crate::sandbox::describe::ProcessConfig;
 
@@ -89,6 +91,13 @@ pub fn control(call: Call, fds: Vec<OwnedFd>) -> Result<Option<Control>> {
         Request::Processes => Control::Processes { id },
         Request::Stats => Control::Stats { id },
         Request::Update(limits) => Control::Update { id, limits: container::limits(limits) },
+        Request::Checkpoint { at_ready, stop } => {
+            let mut fds = fds.into_iter().map(File::from);
+            let (Some(state), Some(pages)) = (fds.next(), fds.next()) else {
+                return Err(Failure::runtime("a checkpoint without files"));
+            };
+            Control::Checkpoint { id, destination: Box::new(Destination { state, pages, stop_after: stop }), at_ready }
+        }
         Request::Watch => return Ok(None),
     }))
 }

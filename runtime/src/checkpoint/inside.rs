@@ -9,12 +9,12 @@ use hostsys::SeqPacket;
 use memory::MemoryFile;
 use platform::Platform;
 use sentry::boot::{ExitStatus, RestoreConfig};
-use sentry::checkpoint::{Destination, Source, Unusable};
+use sentry::checkpoint::{Destination, Instance, Source, Unusable};
 
 use crate::boot::sentry_face;
 use crate::boot::take::Taken;
 use crate::failure::{Failure, Result, Status};
-use crate::sandbox::config::Role;
+use crate::sandbox::config::{InstanceConfig, Role};
 
 /// Where the sandbox's checkpoint goes, where one is wanted.
 pub fn destination(taken: &mut Taken) -> Option<Destination> {
@@ -36,6 +36,7 @@ pub fn restore(
         state: read(state)?,
         pages: taken.fds.need(Role::RestorePages)?.into(),
         image: taken.fds.need(Role::Image)?.into(),
+        null: null()?,
         streams: [taken.fds.need(Role::Stdin)?, taken.fds.need(Role::Stdout)?, taken.fds.need(Role::Stderr)?],
     };
     let checkpoint = destination(&mut taken);
@@ -43,12 +44,26 @@ pub fn restore(
     let options =
         sentry::kernel::Options { strace: config.strace, chaos: config.chaos, cpus: usize::from(config.cpus) };
     let seal = sentry_face::seal(platform.clone(), config);
-    let control = Some(Box::new(sentry_face::requests(&mut taken, control)?) as Box<_>);
-    let config = RestoreConfig { platform, memory, source, options, checkpoint, control, seal };
+    let instance = instance(config.instance.clone().unwrap_or_default());
+    let requests = sentry_face::requests(&mut taken, control)?;
+    let token = requests.token();
+    let control = Some(Box::new(requests) as Box<_>);
+    let config = RestoreConfig { platform, memory, source, instance, token, options, checkpoint, control, seal };
     sentry::boot::restore(config).map_err(|e| match e {
         Unusable::Host(e) => Failure::io(Status::Runtime, "restoring the sandbox", &e),
         other => Failure::runtime(format!("restoring the sandbox: {other}")),
     })
+}
+
+/// The sentry's form of an instance.
+fn instance(config: InstanceConfig) -> Instance {
+    let InstanceConfig { forked, name, hostname, machine_id, metadata } = config;
+    Instance { forked, name, hostname: hostname.map(String::into_bytes), machine_id, metadata }
+}
+
+/// The null device, which this process was given for its own standard input.
+fn null() -> Result<OwnedFd> {
+    hostsys::fds::copy_of(0).map_err(|e| Failure::host("taking the null device", e))
 }
 
 fn read(state: OwnedFd) -> Result<Vec<u8>> {

@@ -3,5 +3,5 @@
 mod folder;
 mod inside;
 
-pub use folder::files;
+pub use folder::{Folder, files};
 pub use inside::{destination, restore};

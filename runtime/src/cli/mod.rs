@@ -3,6 +3,7 @@
 pub mod oci;
 mod parse;
 pub mod sandbox;
+pub mod snapshots;
 
 use std::path::PathBuf;
 
@@ -92,6 +93,10 @@ pub enum Command {
     Pause(oci::IdArgs),
     /// Let a paused container go on
     Resume(oci::IdArgs),
+    /// Save a container as a snapshot on disk
+    Checkpoint(Box<snapshots::CheckpointArgs>),
+    /// Make a container of a snapshot on disk
+    Restore(Box<snapshots::RestoreArgs>),
     /// Show statistics and events of a container
     Events(oci::EventsArgs),
     /// Change the limits of a container

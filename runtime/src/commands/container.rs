@@ -69,6 +69,7 @@ impl Wanted {
             cpus: prepare::cpus(self.wishes.cpus),
             container: self.container,
             life,
+            instance: None,
             stop_after: false,
             strace: false,
             chaos: None,

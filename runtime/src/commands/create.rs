@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hostsys::seqpacket::Listener;
+use hostsys::signals::SignalReader;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::container::{Wanted, in_runc_s_words};
@@ -15,8 +16,8 @@ use crate::failure::{Failure, Result};
 use crate::gofer::Gofer;
 use crate::hooks::{self, Kind};
 use crate::kill_points::pass;
-use crate::oci::spec;
-use crate::sandbox::config::{Life, Role};
+use crate::oci::{refused, spec};
+use crate::sandbox::config::{InstanceConfig, Life, Role};
 use crate::sandbox::launch::{self, Around, Sandbox};
 use crate::sandbox::prepare::Prepared;
 use crate::sandbox::streams::Streams;
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// The bundle or the host does not let us.
 pub fn create(cx: &Context, args: &BundleArgs) -> Result<()> {
-    let making = Making { cx, args, life: Life::Detached };
+    let making = Making { cx, args, life: Life::Detached, restoring: None };
     let (container, sandbox) = making.make()?;
     write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
         delete::destroy(&container.record);
@@ -55,35 +56,64 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
         };
     }
     let signals = watch::block_signals()?;
-    let making = Making { cx, args: &args.bundle, life: Life::Attached };
+    let making = Making { cx, args: &args.bundle, life: Life::Attached, restoring: None };
+    run_attached(making, signals, args.keep)
+}
+
+/// Makes a container and stays beside it to its end: the program's exit status.
+///
+/// # Errors
+/// As [`Making::make`]; the sandbox broke down.
+pub fn run_attached(making: Making<'_>, signals: SignalReader, keep: bool) -> Result<u8> {
+    let (cx, args) = (making.cx, making.args);
     let (container, sandbox) = making.make()?;
     let pid = sandbox.child.pid();
-    let written = write_pid(args.bundle.pid_file.as_deref(), pid);
+    let written = write_pid(args.pid_file.as_deref(), pid);
     hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
     let terminal = container.record.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let terminal = if terminal { Streams::of_caller(true)?.raw_mode()? } else { None };
     // Others may change it while it runs.
     drop(container);
     let status = written.and_then(|()| watch::watch(sandbox, signals, terminal, None));
-    if !args.keep {
-        delete::by_force(cx, &args.bundle.id)?;
+    if !keep {
+        delete::by_force(cx, &args.id)?;
     }
     status
 }
 
 /// A container in the making. Whatever goes wrong, nothing of it is left.
-struct Making<'a> {
-    cx: &'a Context,
-    args: &'a BundleArgs,
-    life: Life,
+pub struct Making<'a> {
+    /// The command's.
+    pub cx: &'a Context,
+    /// What it is made of.
+    pub args: &'a BundleArgs,
+    /// Whose end is its end.
+    pub life: Life,
+    /// The snapshot that it goes on from, instead of starting its program.
+    pub restoring: Option<Restoring>,
+}
+
+/// A snapshot, and what is to be its instance's own.
+pub struct Restoring {
+    /// The snapshot's files.
+    pub fds: Vec<(Role, OwnedFd)>,
+    /// The instance.
+    pub instance: InstanceConfig,
 }
 
 impl Making<'_> {
-    fn make(&self) -> Result<(Container, Sandbox)> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// The bundle, the snapshot or the host does not let us.
+    pub fn make(mut self) -> Result<(Container, Sandbox)> {
         crate::state::check_id(&self.args.id)?;
         let bundle = spec::load(&self.args.bundle)?;
         let wanted = Wanted::read(&self.args.id, &bundle)?;
         let detach = self.life == Life::Detached;
+        if self.restoring.is_some() && wanted.process.console.is_some() {
+            return Err(refused("process.terminal", "a restored container has plain streams"));
+        }
         console::check(wanted.process.console.is_some(), detach, self.args.console_socket.as_deref())?;
         let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
         let mut container = self.cx.store.create(Record::new(&self.args.id, &bundle))?;
@@ -98,7 +128,7 @@ impl Making<'_> {
         }
     }
 
-    fn launch(&self, mut wanted: Wanted, container: &mut Container) -> Result<Sandbox> {
+    fn launch(&mut self, mut wanted: Wanted, container: &mut Container) -> Result<Sandbox> {
         let linux = container.record.spec.linux().clone();
         let resources = linux.as_ref().and_then(|l| l.resources().clone());
         let path = linux.as_ref().and_then(|l| l.cgroups_path().clone());
@@ -121,23 +151,29 @@ impl Making<'_> {
         let mut fds = vec![(Role::Listener, listener.into_fd())];
         let count = u32::try_from(preserved.len()).unwrap_or(0);
         fds.extend(preserved.into_iter().map(|fd| (Role::Preserved, fd)));
+        let restoring = self.restoring.take();
+        let at_once = restoring.is_some() || self.life == Life::Attached;
+        let instance = restoring.map(|restoring| {
+            fds.extend(restoring.fds);
+            restoring.instance
+        });
         let network = wanted.namespaces.network.take();
         let mut prepared = wanted.prepare(self.cx, self.life, streams, fds)?;
+        prepared.config.instance = instance;
         prepared.config.container.process.preserved = count;
         if let Some(size) = prepared.streams.console {
             prepared.config.container.process.console = Some(size);
         }
         let log = self.sandbox_log()?;
-        let attached = self.life == Life::Attached;
         let gofer = self.gofer(&mut prepared, container, &log)?;
         pass("create-gofer");
-        let mut started = |pid| started(container, pid, resources.as_ref(), attached);
+        let mut started = |pid| started(container, pid, resources.as_ref(), at_once);
         let around = Around { log: &log, signals: None, network: network.as_ref(), started: &mut started };
         let sandbox = launch::launch(prepared, around)?;
         pass("create-launched");
         wait_until_ready(&sandbox)?;
         pass("create-ready");
-        container.record.phase = if attached { Phase::Running } else { Phase::Created };
+        container.record.phase = if at_once { Phase::Running } else { Phase::Created };
         container.save()?;
         pass("create-saved");
         // It ends when the sandbox has closed its socket.
@@ -174,7 +210,7 @@ fn started(
     container: &mut Container,
     pid: i32,
     resources: Option<&oci_spec::runtime::LinuxResources>,
-    attached: bool,
+    at_once: bool,
 ) -> Result<()> {
     pass("create-forked");
     container.record.set_process(pid);
@@ -193,7 +229,7 @@ fn started(
     for kind in [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer] {
         hooks::run(kind, &container.record, Status::Creating)?;
     }
-    if attached {
+    if at_once {
         hooks::run(Kind::StartContainer, &container.record, Status::Created)?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The commands of an OCI runtime: one file a command, each is parse, lock, ask the sandbox, write the state.
 
+mod checkpoint;
 mod console;
 mod container;
 mod create;
@@ -12,6 +13,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod start;
 mod state;
 mod update;
@@ -66,6 +68,8 @@ pub fn run(command: Command, oci: OciArgs, log_args: LogArgs, log: OwnedFd) -> R
         Command::Ps(args) => ps::ps(&cx, &args).map(done),
         Command::Pause(args) => pause::pause(&cx, &args.id).map(done),
         Command::Resume(args) => pause::resume(&cx, &args.id).map(done),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&cx, &args).map(done),
+        Command::Restore(args) => restore::restore(&cx, &args),
         Command::Events(args) => events::events(&cx, &args).map(done),
         Command::Update(args) => update::update(&cx, &args).map(done),
         Command::Spec(args) => {

@@ -69,6 +69,13 @@ pub enum Request {
     Stats,
     /// New limits.
     Update(LimitsConfig),
+    /// Save the sandbox. Descriptors: the state file, the pages file.
+    Checkpoint {
+        /// When a program says that it is ready, not now.
+        at_ready: bool,
+        /// The sandbox ends when it is written.
+        stop: bool,
+    },
     /// Tell events from now on.
     Watch,
 }

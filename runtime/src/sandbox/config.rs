@@ -89,6 +89,21 @@ pub enum Life {
     Detached,
 }
 
+/// What a restored sandbox has for its own; `sentry::checkpoint::Instance` is made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceConfig {
+    /// From a template in memory.
+    pub forked: bool,
+    /// The container's name; `None` leaves the snapshot's.
+    pub name: Option<String>,
+    /// Host name; `None` leaves the snapshot's.
+    pub hostname: Option<String>,
+    /// A new /etc/machine-id.
+    pub machine_id: bool,
+    /// A JSON object for `/run/nanovisor/instance.json`.
+    pub metadata: Option<String>,
+}
+
 /// The configuration of one sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxConfig {
@@ -104,6 +119,8 @@ pub struct SandboxConfig {
     pub container: ContainerConfig,
     /// Who it lives for.
     pub life: Life,
+    /// Where it is restored: what is its own. The container is then only a name.
+    pub instance: Option<InstanceConfig>,
     /// The sandbox ends when its checkpoint is written.
     pub stop_after: bool,
     /// Log every guest system call.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::config::{ConsoleSize, Life, Role, SandboxConfig};
+use super::config::{ConsoleSize, InstanceConfig, Life, Role, SandboxConfig};
 use super::describe::{ContainerConfig, MountConfig, MountKind, ProcessConfig, RootConfig, UserConfig};
 use super::{files, streams::Streams};
 use crate::cli::{DoArgs, LogArgs};
@@ -45,6 +45,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         cpus: cpus(args.cpus),
         container: container(args, streams.console, &volumes),
         life: Life::Attached,
+        instance: args.restore.as_ref().map(|_| InstanceConfig::default()),
         stop_after: args.stop_after,
         strace: args.strace,
         chaos: args.chaos,
