@@ -79,6 +79,12 @@ impl Child {
         self.pid
     }
 
+    /// A process that another one has started: its end can be seen, but not its status.
+    #[must_use]
+    pub fn of_another(pid: i32, start_time: u64) -> Option<Child> {
+        Handle::open(pid, start_time).map(|handle| Child { pid, pidfd: handle.0 })
+    }
+
     /// Waits for the end; the process is reaped.
     ///
     /// # Errors

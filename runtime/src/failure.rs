@@ -34,6 +34,8 @@ pub enum Status {
     NoInterpreter = 121,
     /// The working directory or the user is not in the image.
     BadIdentity = 122,
+    /// The snapshot cannot be restored here: damaged, of another version, of another processor or image.
+    Snapshot = 123,
     /// Anything else that kept the program from starting.
     Runtime = 125,
     /// The program is there but may not be executed.

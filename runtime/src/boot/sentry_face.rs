@@ -30,6 +30,13 @@ pub fn run(mut taken: Taken, control: &Arc<SeqPacket>) -> Result<Message> {
     let memory = MemoryFile::new(platform.memory_backing(), taken.config.memory)
         .and_then(|memory| platform.attach_memory(&memory).map(|()| memory))
         .map_err(|e| host("making guest memory", e))?;
+    if taken.config.blank {
+        let ready = control.send(&Message::Ready.encode(), &[]);
+        ready.map_err(|e| Failure::host("waiting for the pool", e))?;
+        // The log's level and the walls stay those of the blank, which was started with the same ones.
+        taken = super::take::take(control)?;
+        memory.set_limit(taken.config.memory);
+    }
     if let Some(state) = taken.fds.take(Role::RestoreState) {
         return message(checkpoint::restore(taken, state, (platform, memory), control)?);
     }

@@ -94,7 +94,11 @@ pub fn files(args: &DoArgs) -> Result<Vec<(Role, OwnedFd)>> {
 
 fn open(dir: &Path, name: &str) -> Result<OwnedFd> {
     let path = dir.join(name);
-    File::open(&path).map(OwnedFd::from).map_err(|e| failed("opening the snapshot", &path, &e))
+    File::open(&path).map(OwnedFd::from).map_err(|e| {
+        let missing = e.kind() == io::ErrorKind::NotFound;
+        let status = if missing { Status::Snapshot } else { Status::Runtime };
+        Failure::io(status, &format!("opening the snapshot {}", path.display()), &e)
+    })
 }
 
 /// A new file, in the place of an old one: sandboxes that run from that keep it.

@@ -1,8 +1,8 @@
 //! Snapshots inside of the sandbox process, which has nothing but their descriptors.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use hostsys::SeqPacket;
@@ -51,7 +51,7 @@ pub fn restore(
     let config = RestoreConfig { platform, memory, source, instance, token, options, checkpoint, control, seal };
     sentry::boot::restore(config).map_err(|e| match e {
         Unusable::Host(e) => Failure::io(Status::Runtime, "restoring the sandbox", &e),
-        other => Failure::runtime(format!("restoring the sandbox: {other}")),
+        other => Failure::new(Status::Snapshot, format!("restoring the sandbox: {other}")),
     })
 }
 
@@ -71,9 +71,10 @@ fn read(state: OwnedFd) -> Result<Vec<u8>> {
     let file = File::from(state);
     let len = file.metadata().map_err(doing)?.len();
     if len > sentry::checkpoint::MAX_STATE_LEN {
-        return Err(Failure::runtime(format!("the snapshot's state file has {len} bytes: it is none")));
+        return Err(Failure::new(Status::Snapshot, format!("the snapshot's state file has {len} bytes: it is none")));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-    file.take(sentry::checkpoint::MAX_STATE_LEN).read_to_end(&mut bytes).map_err(doing)?;
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    // By position: a template's descriptors are copies of one, whose offset is everybody's.
+    file.read_exact_at(&mut bytes, 0).map_err(doing)?;
     Ok(bytes)
 }

@@ -97,6 +97,14 @@ pub enum Command {
     Checkpoint(Box<snapshots::CheckpointArgs>),
     /// Make a container of a snapshot on disk
     Restore(Box<snapshots::RestoreArgs>),
+    /// Snapshots in memory, of which instances are forked
+    #[command(subcommand)]
+    Template(snapshots::TemplateCommand),
+    /// Make a container of a template
+    Fork(Box<snapshots::ForkArgs>),
+    /// Keep blank sandboxes ready for forks
+    #[command(subcommand)]
+    Pool(snapshots::PoolCommand),
     /// Show statistics and events of a container
     Events(oci::EventsArgs),
     /// Change the limits of a container

@@ -61,6 +61,12 @@ pub fn user(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A JSON object, in its shortest form.
+pub fn json_object(text: &str) -> Result<String, String> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
+    if value.is_object() { Ok(value.to_string()) } else { Err("no JSON object".to_owned()) }
+}
+
 /// A limit: -1 for none, else a size (0 included: it means "as it is" to runc).
 pub fn limit(text: &str) -> Result<i64, String> {
     if let Ok(number) = text.parse::<i64>() {

@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::PlatformChoice;
+use super::oci::ListFormat;
 
 /// How the pages file is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -131,4 +134,104 @@ pub struct RestoreArgs {
     /// The name of the container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
+}
+
+/// `nanovisor template ...`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// Make a template of a container that runs, or of a snapshot on disk
+    Create(TemplateArgs),
+    /// List templates
+    List {
+        /// table or json
+        #[arg(long, short = 'f', value_enum, default_value = "table")]
+        format: ListFormat,
+    },
+    /// Show a template as JSON
+    Inspect {
+        /// Its name
+        name: String,
+    },
+    /// Remove a template; its instances go on
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `nanovisor template create`.
+#[derive(Args, Clone, Debug)]
+pub struct TemplateArgs {
+    /// The container that is saved; it goes on
+    #[arg(long, value_name = "CONTAINER-ID", required_unless_present = "image_path", conflicts_with = "image_path")]
+    pub from: Option<String>,
+    /// The folder of a snapshot
+    #[arg(long, value_name = "DIR", requires = "bundle")]
+    pub image_path: Option<PathBuf>,
+    /// The directory of config.json that instances are made of [default: the container's]
+    #[arg(long, short = 'b', value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Wait until a program of the container says that it is ready, by a write to /proc/nanovisor/checkpoint
+    #[arg(long, requires = "from")]
+    pub at_ready: bool,
+    /// How long to wait for it
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::parse::duration)]
+    pub timeout: std::time::Duration,
+    /// The name of the template
+    pub name: String,
+}
+
+/// `nanovisor fork`.
+#[derive(Args, Clone, Debug)]
+pub struct ForkArgs {
+    /// The template
+    #[arg(long, short = 't', value_name = "NAME")]
+    pub template: String,
+    /// The directory of config.json [default: what the template was made of, without its cgroupsPath]
+    #[arg(long, short = 'b', value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Make so many: CONTAINER-ID-1, CONTAINER-ID-2 ...
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: Option<u32>,
+    /// Leave when the container runs
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// Write the process id of the container to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    pub pid_file: Option<PathBuf>,
+    /// The host name inside [default: the template's]
+    #[arg(long, value_name = "NAME", value_parser = super::parse::hostname)]
+    pub hostname: Option<String>,
+    /// A new /etc/machine-id
+    #[arg(long)]
+    pub machine_id: bool,
+    /// A JSON object for /run/nanovisor/instance.json
+    #[arg(long, value_name = "JSON", value_parser = super::parse::json_object)]
+    pub metadata: Option<String>,
+    /// Start a sandbox process even where a pool has one
+    #[arg(long)]
+    pub no_pool: bool,
+    /// The name of the container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// `nanovisor pool ...`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Keep blank sandboxes ready, until SIGTERM or SIGINT
+    Serve(PoolArgs),
+    /// Show the figures of the pool as JSON
+    Stats,
+}
+
+/// `nanovisor pool serve`.
+#[derive(Args, Clone, Debug)]
+pub struct PoolArgs {
+    /// How many blanks are kept
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub blanks: u16,
+    /// What runs the guests' code
+    #[arg(long, value_enum, default_value = "auto")]
+    pub platform: PlatformChoice,
 }

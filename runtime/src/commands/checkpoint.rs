@@ -1,7 +1,6 @@
 //! `checkpoint`.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use super::{Context, delete};
 use crate::checkpoint::Folder;
@@ -10,7 +9,7 @@ use crate::control::client::Connection;
 use crate::control::protocol::Request;
 use crate::failure::{Failure, Result, Status};
 use crate::kill_points::pass;
-use crate::state::{Container, Status as Phase};
+use crate::state::{Record, Status as Phase};
 
 /// `nanovisor checkpoint`: as runc's, without `--leave-running` the container is removed after it.
 ///
@@ -18,8 +17,10 @@ use crate::state::{Container, Status as Phase};
 /// It does not run; something of it cannot be saved: it goes on then, and no snapshot is there.
 pub fn checkpoint(cx: &Context, args: &CheckpointArgs) -> Result<()> {
     check(args)?;
-    let container = cx.store.take(&args.id)?;
-    write(&container, &args.image_path, args)?;
+    // Others must be able to change a container whose program is waited for.
+    let container = if args.at_ready { None } else { Some(cx.store.take(&args.id)?) };
+    let record = container.as_ref().map_or_else(|| cx.store.look(&args.id), |container| Ok(container.record.clone()))?;
+    write(cx, &record, args)?;
     if args.leave_running {
         return Ok(());
     }
@@ -55,11 +56,12 @@ pub fn warn_of_criu(criu: &CriuArgs) {
     }
 }
 
-/// Writes a snapshot of `container` into `dir`.
-fn write(container: &Container, dir: &Path, args: &CheckpointArgs) -> Result<()> {
-    let record = &container.record;
+/// Writes a snapshot of the container of `record`.
+fn write(cx: &Context, record: &Record, args: &CheckpointArgs) -> Result<()> {
+    let dir = args.image_path.as_path();
     let paused = match record.status() {
         Phase::Running => false,
+        Phase::Created if args.at_ready => false,
         Phase::Paused => true,
         status => return Err(Failure::runtime(format!("container not running or paused: {}", status.name()))),
     };
@@ -72,7 +74,7 @@ fn write(container: &Container, dir: &Path, args: &CheckpointArgs) -> Result<()>
     let held = record.cgroup.as_ref().filter(|_| paused);
     held.map_or(Ok(()), |place| place.freeze(false))?;
     let request = Request::Checkpoint { at_ready: args.at_ready, stop: !args.leave_running };
-    let answer = container.directory().and_then(|directory| {
+    let answer = cx.store.directory(&record.id).and_then(|directory| {
         let mut connection = Connection::open(directory.as_fd(), &record.inside)?;
         connection.call(request, &[folder.state.as_fd(), folder.pages.as_fd()], args.timeout)
     });

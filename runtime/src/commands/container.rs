@@ -69,6 +69,7 @@ impl Wanted {
             cpus: prepare::cpus(self.wishes.cpus),
             container: self.container,
             life,
+            blank: false,
             instance: None,
             stop_after: false,
             strace: false,

@@ -16,9 +16,10 @@ use crate::failure::{Failure, Result};
 use crate::gofer::Gofer;
 use crate::hooks::{self, Kind};
 use crate::kill_points::pass;
+use crate::oci::spec::Bundle;
 use crate::oci::{refused, spec};
 use crate::sandbox::config::{InstanceConfig, Life, Role};
-use crate::sandbox::launch::{self, Around, Sandbox};
+use crate::sandbox::launch::{self, Around, Blank, Sandbox};
 use crate::sandbox::prepare::Prepared;
 use crate::sandbox::streams::Streams;
 use crate::sandbox::watch;
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// The bundle or the host does not let us.
 pub fn create(cx: &Context, args: &BundleArgs) -> Result<()> {
-    let making = Making { cx, args, life: Life::Detached, restoring: None };
+    let making = Making { cx, args, life: Life::Detached, restoring: None, bundle: None };
     let (container, sandbox) = making.make()?;
     write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
         delete::destroy(&container.record);
@@ -56,7 +57,7 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
         };
     }
     let signals = watch::block_signals()?;
-    let making = Making { cx, args: &args.bundle, life: Life::Attached, restoring: None };
+    let making = Making { cx, args: &args.bundle, life: Life::Attached, restoring: None, bundle: None };
     run_attached(making, signals, args.keep)
 }
 
@@ -91,6 +92,8 @@ pub struct Making<'a> {
     pub life: Life,
     /// The snapshot that it goes on from, instead of starting its program.
     pub restoring: Option<Restoring>,
+    /// The configuration, where it is not read from the bundle's directory.
+    pub bundle: Option<Bundle>,
 }
 
 /// A snapshot, and what is to be its instance's own.
@@ -99,6 +102,8 @@ pub struct Restoring {
     pub fds: Vec<(Role, OwnedFd)>,
     /// The instance.
     pub instance: InstanceConfig,
+    /// A sandbox process that is there already; else one is started.
+    pub blank: Option<Blank>,
 }
 
 impl Making<'_> {
@@ -108,7 +113,7 @@ impl Making<'_> {
     /// The bundle, the snapshot or the host does not let us.
     pub fn make(mut self) -> Result<(Container, Sandbox)> {
         crate::state::check_id(&self.args.id)?;
-        let bundle = spec::load(&self.args.bundle)?;
+        let bundle = self.bundle.take().map_or_else(|| spec::load(&self.args.bundle), Ok)?;
         let wanted = Wanted::read(&self.args.id, &bundle)?;
         let detach = self.life == Life::Detached;
         if self.restoring.is_some() && wanted.process.console.is_some() {
@@ -153,10 +158,13 @@ impl Making<'_> {
         fds.extend(preserved.into_iter().map(|fd| (Role::Preserved, fd)));
         let restoring = self.restoring.take();
         let at_once = restoring.is_some() || self.life == Life::Attached;
-        let instance = restoring.map(|restoring| {
-            fds.extend(restoring.fds);
-            restoring.instance
-        });
+        let (instance, blank) = match restoring {
+            Some(restoring) => {
+                fds.extend(restoring.fds);
+                (Some(restoring.instance), restoring.blank)
+            }
+            None => (None, None),
+        };
         let network = wanted.namespaces.network.take();
         let mut prepared = wanted.prepare(self.cx, self.life, streams, fds)?;
         prepared.config.instance = instance;
@@ -169,7 +177,10 @@ impl Making<'_> {
         pass("create-gofer");
         let mut started = |pid| started(container, pid, resources.as_ref(), at_once);
         let around = Around { log: &log, signals: None, network: network.as_ref(), started: &mut started };
-        let sandbox = launch::launch(prepared, around)?;
+        let sandbox = match blank {
+            Some(blank) => launch::claim(blank, prepared, around.started)?,
+            None => launch::launch(prepared, around)?,
+        };
         pass("create-launched");
         wait_until_ready(&sandbox)?;
         pass("create-ready");

@@ -8,14 +8,17 @@ mod delete;
 mod events;
 mod exec;
 mod features;
+mod fork;
 mod hold;
 mod kill;
 mod list;
 mod pause;
+mod pool;
 mod ps;
 mod restore;
 mod start;
 mod state;
+mod template;
 mod update;
 
 use std::os::fd::OwnedFd;
@@ -44,6 +47,7 @@ pub fn failure_status(command: &Command) -> Option<u8> {
     match command {
         Command::Exec(_) => Some(255),
         Command::Do(_) | Command::Image(_) | Command::Platforms { .. } | Command::Syscalls { .. } => None,
+        Command::Restore(_) | Command::Fork(_) | Command::Template(_) | Command::Pool(_) => None,
         _ => Some(1),
     }
 }
@@ -70,6 +74,9 @@ pub fn run(command: Command, oci: OciArgs, log_args: LogArgs, log: OwnedFd) -> R
         Command::Resume(args) => pause::resume(&cx, &args.id).map(done),
         Command::Checkpoint(args) => checkpoint::checkpoint(&cx, &args).map(done),
         Command::Restore(args) => restore::restore(&cx, &args),
+        Command::Template(command) => template::run(&cx, &command),
+        Command::Fork(args) => fork::fork(&cx, &args),
+        Command::Pool(command) => pool::run(&cx, &command).map(done),
         Command::Events(args) => events::events(&cx, &args).map(done),
         Command::Update(args) => update::update(&cx, &args).map(done),
         Command::Spec(args) => {

@@ -37,13 +37,13 @@ pub fn restore(cx: &Context, args: &RestoreArgs) -> Result<u8> {
         id: args.id.clone(),
     };
     let instance = InstanceConfig { name: Some(args.id.clone()), ..InstanceConfig::default() };
-    let restoring = Some(Restoring { fds: folder.to_restore(), instance });
+    let restoring = Some(Restoring { fds: folder.to_restore(), instance, blank: None });
     if !args.detach {
         let signals = watch::block_signals()?;
-        let making = Making { cx, args: &bundle, life: Life::Attached, restoring };
+        let making = Making { cx, args: &bundle, life: Life::Attached, restoring, bundle: None };
         return run_attached(making, signals, args.keep);
     }
-    let making = Making { cx, args: &bundle, life: Life::Detached, restoring };
+    let making = Making { cx, args: &bundle, life: Life::Detached, restoring, bundle: None };
     let (container, sandbox) = making.make()?;
     write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
         super::delete::destroy(&container.record);

@@ -107,7 +107,7 @@ pub fn printable(text: &[u8]) -> String {
 pub fn status(value: u8) -> Status {
     use Status::{
         BadIdentity, Exhausted, ImageCorrupt, ImageMissing, NoInterpreter, NoPlatform, NotExecutable, NotFound,
-        NotPermitted, Runtime, SandboxDied, WrongFormat,
+        NotPermitted, Runtime, SandboxDied, Snapshot, WrongFormat,
     };
     let named = [
         ImageMissing,
@@ -116,6 +116,7 @@ pub fn status(value: u8) -> Status {
         NotPermitted,
         Exhausted,
         SandboxDied,
+        Snapshot,
         WrongFormat,
         NoInterpreter,
         BadIdentity,

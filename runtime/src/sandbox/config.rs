@@ -119,6 +119,9 @@ pub struct SandboxConfig {
     pub container: ContainerConfig,
     /// Who it lives for.
     pub life: Life,
+    /// Build the platform, say [`Message::Ready`](crate::control::wire::Message), and wait for another configuration of
+    /// the same kind, which says what to be.
+    pub blank: bool,
     /// Where it is restored: what is its own. The container is then only a name.
     pub instance: Option<InstanceConfig>,
     /// The sandbox ends when its checkpoint is written.

@@ -28,6 +28,14 @@ pub struct Sandbox {
     pub control: SeqPacket,
 }
 
+/// A sandbox process that waits to be told what it is.
+pub struct Blank {
+    /// Its process id.
+    pub pid: i32,
+    /// Our end of its control socket.
+    pub control: SeqPacket,
+}
+
 /// What a launch needs besides what is prepared.
 pub struct Around<'a> {
     /// The sandbox's log.
@@ -66,6 +74,21 @@ pub fn launch(prepared: Prepared, around: Around<'_>) -> Result<Sandbox> {
         return Err(sandbox.own_words(failure));
     }
     Ok(sandbox)
+}
+
+/// Makes a blank, which another process has started, the sandbox that is prepared.
+///
+/// # Errors
+/// It has ended.
+pub fn claim(blank: Blank, prepared: Prepared, started: &mut dyn FnMut(i32) -> Result<()>) -> Result<Sandbox> {
+    let Blank { pid, control } = blank;
+    let start = process::start_time(pid).ok_or_else(|| Failure::runtime("the blank sandbox has ended"))?;
+    let child = Child::of_another(pid, start).ok_or_else(|| Failure::runtime("the blank sandbox has ended"))?;
+    let sandbox = Sandbox { child, control };
+    match started(pid).and_then(|()| hand_over(&sandbox, prepared, None)) {
+        Ok(()) => Ok(sandbox),
+        Err(failure) => Err(sandbox.own_words(failure)),
+    }
 }
 
 /// Forks in the network namespace `network`, and comes back. The child has no right to join one itself: its user
@@ -148,6 +171,11 @@ fn configure(sandbox: &Sandbox, prepared: Prepared, identity: Option<Identity>) 
         userns::write_maps(sandbox.child.pid(), who).map_err(doing)?;
     }
     sandbox.control.send(GO, &[]).map_err(doing)?;
+    hand_over(sandbox, prepared, identity)
+}
+
+/// Sends the configuration.
+fn hand_over(sandbox: &Sandbox, prepared: Prepared, identity: Option<Identity>) -> Result<()> {
     let Prepared { mut config, mut fds, streams, .. } = prepared;
     fds.extend(streams.fds);
     config.fds = fds.iter().map(|(role, _): &(Role, OwnedFd)| *role).collect();

@@ -45,6 +45,7 @@ pub fn prepare(args: &DoArgs, log: &LogArgs) -> Result<Prepared> {
         cpus: cpus(args.cpus),
         container: container(args, streams.console, &volumes),
         life: Life::Attached,
+        blank: false,
         instance: args.restore.as_ref().map(|_| InstanceConfig::default()),
         stop_after: args.stop_after,
         strace: args.strace,

@@ -75,6 +75,24 @@ impl Store {
         Ok(Store { root })
     }
 
+    /// Where something of `name` lies that is no container.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The same, made for its owner alone where it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn subfolder(&self, name: &str) -> Result<PathBuf> {
+        let failed = |e: io::Error| Failure::io(Status::Runtime, &format!("--root {}", self.root.display()), &e);
+        DirBuilder::new().recursive(true).mode(0o711).create(&self.root).map_err(failed)?;
+        let path = self.path(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
+        Ok(path)
+    }
+
     /// Makes the directory of a new container, and takes its lock.
     ///
     /// # Errors

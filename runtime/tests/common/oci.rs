@@ -32,6 +32,10 @@ impl Place {
         self.dir.path()
     }
 
+    pub fn platform(&self) -> &'static str {
+        self.platform
+    }
+
     pub fn state_root(&self) -> PathBuf {
         self.dir.path().join("state")
     }

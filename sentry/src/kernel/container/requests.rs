@@ -63,7 +63,8 @@ impl Kernel {
             }
             Control::Checkpoint { id, destination, at_ready } => {
                 let container = self.container(&id)?;
-                if container.phase() != Phase::Running || container.state.lock().ended.is_some() {
+                let there = container.phase() == Phase::Running || (at_ready && container.phase() == Phase::Created);
+                if !there || container.state.lock().ended.is_some() {
                     return refuse(Errno::ESRCH, format!("container {id} is not running"));
                 }
                 self.checkpoint_for(Owed::new(self, Some(token)), *destination, at_ready);
