@@ -8,7 +8,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET_DIR)/$(TRIPLE)/release/nanovisor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build image demo test soak bench lint fmt install clean
+.PHONY: help setup build image demo test soak bench bench-coldstart lint fmt install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,10 @@ soak: ## the same with nothing sampled
 bench: build ## side by side with native, runc and runsc
 	@scripts/setup.sh bench
 	@benches/run.py $(BENCH_ARGS)
+
+bench-coldstart: build ## instances of an initialised Node and Python, beside runc and runsc
+	@scripts/setup.sh bench
+	@benches/coldstart.py $(BENCH_ARGS)
 
 lint: ## formatting, clippy, structure
 	@scripts/setup.sh build

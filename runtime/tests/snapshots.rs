@@ -127,8 +127,7 @@ fn a_snapshot_that_is_none_starts_nothing() {
         for (n, (state, pages)) in cases.into_iter().enumerate() {
             fs::write(bad.join("state"), state).unwrap();
             fs::write(bad.join("pages"), pages).unwrap();
-            let args =
-                ["restore", "--image-path", bad.to_str().unwrap(), "--bundle", bundle.to_str().unwrap(), &other];
+            let args = ["restore", "--image-path", bad.to_str().unwrap(), "--bundle", bundle.to_str().unwrap(), &other];
             let line = place.fails(&args, 123);
             assert!(line.contains("restoring the sandbox: "), "case {n}: {line}");
             place.assert_empty();

@@ -19,7 +19,8 @@ pub fn checkpoint(cx: &Context, args: &CheckpointArgs) -> Result<()> {
     check(args)?;
     // Others must be able to change a container whose program is waited for.
     let container = if args.at_ready { None } else { Some(cx.store.take(&args.id)?) };
-    let record = container.as_ref().map_or_else(|| cx.store.look(&args.id), |container| Ok(container.record.clone()))?;
+    let record =
+        container.as_ref().map_or_else(|| cx.store.look(&args.id), |container| Ok(container.record.clone()))?;
     write(cx, &record, args)?;
     if args.leave_running {
         return Ok(());

@@ -119,7 +119,9 @@ fn create(cx: &Context, args: &TemplateArgs) -> Result<()> {
             io::copy(&mut File::from(pages), &mut &writable.pages).map_err(doing)?;
             (dir.display().to_string(), bundle)
         }
-        _ => return Err(Failure::new(Status::Usage, "give --from CONTAINER-ID, or --image-path DIR with --bundle DIR")),
+        _ => {
+            return Err(Failure::new(Status::Usage, "give --from CONTAINER-ID, or --image-path DIR with --bundle DIR"));
+        }
     };
     let len = |file: &File| file.metadata().map(|m| m.len()).map_err(doing);
     let bytes = [len(&writable.state)?, len(&writable.pages)?];

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use abi::Errno;
 
-use crate::checkpoint::Destination;
 use crate::boot::spec::{ContainerSpec, ProcessSpec, ResourceLimits};
+use crate::checkpoint::Destination;
 
 /// Ties an answer to its request; chosen by the source.
 pub type Token = u64;
