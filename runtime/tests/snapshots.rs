@@ -54,7 +54,8 @@ fn detached(place: &Place, id: &str, args: &[&str]) {
 fn counted(place: &Place, id: &str) -> (Vec<u64>, BTreeSet<String>) {
     let text = place.printed(id);
     let whole = text.lines().filter_map(|line| line.split_once(' '));
-    let (numbers, names): (Vec<_>, Vec<_>) = whole.map(|(n, name)| (n.parse().unwrap(), name.to_owned())).unzip();
+    let (numbers, names): (Vec<_>, Vec<_>) =
+        whole.map(|(n, name)| (n.parse::<u64>().unwrap(), name.to_owned())).unzip();
     (numbers, names.into_iter().collect())
 }
 
