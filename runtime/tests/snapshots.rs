@@ -64,7 +64,10 @@ fn a_container_is_saved_and_both_go_on() {
     for place in places() {
         let (id, other) = (place.id("saved"), place.id("restored"));
         start(&place, &id);
-        place.ok(&["exec", "--detach", &id, "sleep", "1234"]);
+        // Not by `ok`: the streams are the sleeper's from then on.
+        let mut exec = place.command(&["exec", "--detach", &id, "sleep", "1234"]);
+        let exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(exec.unwrap().success());
         let snapshot = place.path().join("snapshot");
         let snapshot = snapshot.to_str().unwrap();
         place.ok(&["checkpoint", "--image-path", snapshot, "--leave-running", &id]);
