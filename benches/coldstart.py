@@ -198,6 +198,8 @@ def bundle(work, name, binary, program, root, annotations):
     spec["process"].update(terminal=False, args=PROGRAMS[program], cwd="/")
     spec["root"] = {"path": root, "readonly": False}
     spec["annotations"] = annotations
+    # A group's own view of its cgroup is not saved.
+    spec["mounts"] = [m for m in spec["mounts"] if m["type"] != "cgroup"]
     with open(path, "w") as f:
         json.dump(spec, f)
     return folder
@@ -306,6 +308,11 @@ def main():
                     row.once()
             for row in rows:
                 getattr(row, "close", lambda: None)()
+            # runsc leaves a mount behind, which would keep the folder.
+            for state in os.listdir(work):
+                left = os.path.join(work, state, "null-netns")
+                if os.path.exists(left):
+                    subprocess.run(["umount", left], stderr=subprocess.DEVNULL, check=False)
             table(program, rows)
             results[program] = {row.name: {"ms": row.times, "inside_ms": row.inside, "pss_kib": row.pss,
                                            "private_kib": row.private} for row in rows}

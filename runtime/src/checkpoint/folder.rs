@@ -71,7 +71,7 @@ impl Folder {
 
     /// The descriptors of a sandbox to be restored, with their roles.
     #[must_use]
-    pub fn to_restore(self) -> Vec<(Role, OwnedFd)> {
+    pub fn into_fds(self) -> Vec<(Role, OwnedFd)> {
         vec![(Role::RestoreState, self.state), (Role::RestorePages, self.pages)]
     }
 }
@@ -83,7 +83,7 @@ impl Folder {
 pub fn files(args: &DoArgs) -> Result<Vec<(Role, OwnedFd)>> {
     let mut files = Vec::new();
     if let Some(dir) = &args.restore {
-        files.extend(Folder::open(dir)?.to_restore());
+        files.extend(Folder::open(dir)?.into_fds());
     }
     if let Some(dir) = &args.checkpoint_at_ready {
         let Folder { state, pages } = Folder::make(dir)?;

@@ -46,7 +46,7 @@ fn one(cx: &Context, args: &ForkArgs, bundle: Bundle, id: &str, detach: bool) ->
         machine_id: args.machine_id,
         metadata: args.metadata.clone(),
     };
-    let fds = template::fetch(&cx.store, &args.template)?.to_restore();
+    let fds = template::fetch(&cx.store, &args.template)?.into_fds();
     let restoring = Some(Restoring { fds, instance, blank });
     let bundle_args = BundleArgs {
         bundle: bundle.dir.clone(),

@@ -37,7 +37,7 @@ pub fn restore(cx: &Context, args: &RestoreArgs) -> Result<u8> {
         id: args.id.clone(),
     };
     let instance = InstanceConfig { name: Some(args.id.clone()), ..InstanceConfig::default() };
-    let restoring = Some(Restoring { fds: folder.to_restore(), instance, blank: None });
+    let restoring = Some(Restoring { fds: folder.into_fds(), instance, blank: None });
     if !args.detach {
         let signals = watch::block_signals()?;
         let making = Making { cx, args: &bundle, life: Life::Attached, restoring, bundle: None };
