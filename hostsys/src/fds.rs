@@ -14,10 +14,34 @@ use crate::error::{Error, Result, check};
 /// # Errors
 /// What `close_range` says.
 pub fn close_from(first: RawFd) -> Result<()> {
-    let first = libc::c_uint::try_from(first).map_err(|_| Error::new("close_range", Errno::EINVAL))?;
-    // SAFETY: the caller gives up all descriptors from here on; owners among them are never used again (it execs next).
-    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    close_between(first, RawFd::MAX)
+}
+
+/// Closes the descriptors from `first` to `last`, both included.
+fn close_between(first: RawFd, last: RawFd) -> Result<()> {
+    let invalid = |_| Error::new("close_range", Errno::EINVAL);
+    let first = libc::c_uint::try_from(first).map_err(invalid)?;
+    let last = libc::c_uint::try_from(last).map_err(invalid)?;
+    // SAFETY: the caller gives these descriptors up; owners among them are never used again (it execs or exits next).
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     check("close_range", rc).map(|_| ())
+}
+
+/// Closes every descriptor from 3 on but `kept`: for a forked child that never goes back to those who hold the others.
+///
+/// # Errors
+/// What `close_range` says.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut numbers: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.sort_unstable();
+    let mut first: RawFd = 3;
+    for number in numbers.into_iter().filter(|number| *number >= 3) {
+        if number > first {
+            close_between(first, number - 1)?;
+        }
+        first = number.saturating_add(1);
+    }
+    close_from(first)
 }
 
 /// Takes over descriptor number `fd`, which was left open for this process by the one before it (across an exec).

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use abi::Errno;
+
 /// Exit statuses of the command itself. Everything else is the program's own. `docs/exit-status.md` is their table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
@@ -100,3 +102,35 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// How the sentry's sentences about the user, the group and the working directory begin.
+const IDENTITY: [&str; 3] = ["user ", "group ", "working directory "];
+
+/// What kept a program from starting, by the sentry's errno and sentence, as an exit status.
+#[must_use]
+pub fn not_started(errno: Errno, text: &str) -> Status {
+    match errno {
+        _ if IDENTITY.iter().any(|start| text.starts_with(start)) => Status::BadIdentity,
+        Errno::ENOENT | Errno::ENOTDIR if text.contains("interpreter") => Status::NoInterpreter,
+        Errno::ENOENT | Errno::ENOTDIR => Status::NotFound,
+        Errno::EACCES | Errno::EPERM | Errno::EISDIR => Status::NotExecutable,
+        Errno::ENOEXEC => Status::WrongFormat,
+        Errno::EIO | Errno::ELOOP | Errno::EUCLEAN => Status::ImageCorrupt,
+        Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => Status::Exhausted,
+        _ => Status::Runtime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_status() {
+        assert_eq!(not_started(Errno::ENOENT, "/bin/x: no such file"), Status::NotFound);
+        assert_eq!(not_started(Errno::ENOENT, "/bin/x: its interpreter /bin/y is missing"), Status::NoInterpreter);
+        assert_eq!(not_started(Errno::ENOEXEC, ""), Status::WrongFormat);
+        assert_eq!(not_started(Errno::EACCES, ""), Status::NotExecutable);
+        assert_eq!(not_started(Errno::EACCES, "working directory /x: permission denied"), Status::BadIdentity);
+    }
+}

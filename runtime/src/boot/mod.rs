@@ -4,6 +4,7 @@
 //! over by message, builds the platform, puts the last wall up (the filter), and becomes the guest's kernel.
 
 mod container;
+mod owners;
 mod peer;
 pub mod requests;
 pub mod sentry_face;

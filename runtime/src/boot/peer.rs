@@ -99,6 +99,12 @@ pub fn control(call: Call, fds: Vec<OwnedFd>) -> Result<Option<Control>> {
             Control::Checkpoint { id, destination: Box::new(Destination { state, pages, stop_after: stop }), at_ready }
         }
         Request::Watch => return Ok(None),
+        Request::Create { mut container, fds: roles } => {
+            container.id = id;
+            let mut fds = Fds::new(roles.into_iter().zip(fds));
+            Control::Create(Box::new(container::container(*container, &mut fds)?))
+        }
+        Request::Destroy => Control::Destroy { id },
     }))
 }
 

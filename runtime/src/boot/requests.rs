@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use sentry::boot::request::ProcessInfo;
 use sentry::boot::{Answer, Control, ControlSource, Event, Reply, Request, Target, Token};
 
+use super::owners::{Ended, Owners};
 use super::peer::Peer;
 use crate::control::protocol::{self, Call};
 use crate::control::wire::Message;
@@ -46,8 +47,8 @@ pub struct Requests {
     queue: VecDeque<Request>,
     /// Who waits for which answer.
     pending: BTreeMap<Token, Pending>,
-    /// Processes by container and id, and whose they are.
-    processes: BTreeMap<(String, i32), u64>,
+    /// What ends with which connection.
+    owners: Owners,
     next: u64,
 }
 
@@ -61,9 +62,17 @@ enum Pending {
     /// The boss waits for a pause.
     Pause,
     /// A connection, with the id of its request.
-    Peer { peer: u64, id: u64, container: String, exec: bool },
+    Peer { peer: u64, id: u64, container: String, makes: Makes },
     /// Nobody.
     Nobody,
+}
+
+/// What a request makes that belongs to its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Makes {
+    Nothing,
+    Process,
+    Container,
 }
 
 impl Requests {
@@ -90,7 +99,7 @@ impl Requests {
             peers: BTreeMap::new(),
             queue: VecDeque::new(),
             pending: BTreeMap::new(),
-            processes: BTreeMap::new(),
+            owners: Owners::default(),
             next: FIRST_PEER,
         })
     }
@@ -234,9 +243,13 @@ impl Requests {
 
     fn peer_asks(&mut self, peer: u64, id: u64, call: Call, fds: Vec<OwnedFd>) {
         let container = call.container.clone();
-        let exec = matches!(call.request, protocol::Request::Exec { .. });
+        let makes = match call.request {
+            protocol::Request::Exec { .. } => Makes::Process,
+            protocol::Request::Create { .. } => Makes::Container,
+            _ => Makes::Nothing,
+        };
         match super::peer::control(call, fds) {
-            Ok(Some(control)) => self.ask(Pending::Peer { peer, id, container, exec }, control),
+            Ok(Some(control)) => self.ask(Pending::Peer { peer, id, container, makes }, control),
             Ok(None) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.watches = Some(container);
@@ -255,7 +268,7 @@ impl Requests {
         }
     }
 
-    /// Lets a connection go; the processes that were its are killed.
+    /// Lets a connection go; what was its ends.
     fn forget(&mut self, name: u64) {
         let was_full = self.peers.len() >= MAX_PEERS;
         let Some(peer) = self.peers.remove(&name) else { return };
@@ -263,28 +276,37 @@ impl Requests {
         if let (true, Some(listener)) = (was_full, &self.listener) {
             let _ = self.epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER));
         }
-        let orphans: Vec<_> =
-            self.processes.iter().filter(|(_, of)| **of == name).map(|(key, _)| key.clone()).collect();
-        for key in orphans {
-            self.processes.remove(&key);
-            self.kill(key.0, key.1);
+        for end in self.owners.forget(name) {
+            self.end(end);
         }
     }
 
-    fn kill(&mut self, id: String, pid: i32) {
-        let control = Control::Signal { id, target: Target::Process(pid), signo: libc::SIGKILL };
+    fn end(&mut self, control: Control) {
         self.ask(Pending::Nobody, control);
         // We may be called from an answer or an event, after the sentry has looked for requests.
         let _ = self.wake.write(1);
     }
 
-    /// A process runs: it belongs to who asked for it, if that is still there.
-    fn executed(&mut self, peer: u64, container: String, pid: i32) {
-        if self.peers.contains_key(&peer) {
-            self.processes.insert((container, pid), peer);
-        } else {
-            self.kill(container, pid);
+    /// Something was made: it belongs to who asked for it, if that is still there.
+    fn made(&mut self, peer: u64, container: String, answer: &Answer, makes: Makes) {
+        let peer = Some(peer).filter(|peer| self.peers.contains_key(peer));
+        let end = match (makes, answer) {
+            (Makes::Process, Answer::Pid(pid)) => self.owners.executed(peer, container, *pid),
+            (Makes::Container, _) => self.owners.created(peer, container),
+            _ => None,
+        };
+        end.into_iter().for_each(|end| self.end(end));
+    }
+
+    /// The container `id` has ended: nothing more is to be heard of it.
+    fn dismiss_watchers(&mut self, id: &str) {
+        for name in self.watchers(id) {
+            self.forget(name);
         }
+    }
+
+    fn watchers(&self, id: &str) -> Vec<u64> {
+        self.peers.iter().filter(|(_, p)| p.watches.as_deref() == Some(id)).map(|(name, _)| *name).collect()
     }
 }
 
@@ -317,9 +339,9 @@ impl ControlSource for Requests {
                     let _ = boss.send(&Message::Ready.encode(), &[]);
                 }
             }
-            Some(Pending::Peer { peer, id, container, exec }) => {
-                if let (true, Ok(Answer::Pid(pid))) = (exec, &reply) {
-                    self.executed(peer, container, *pid);
+            Some(Pending::Peer { peer, id, container, makes }) => {
+                if let Ok(answer) = &reply {
+                    self.made(peer, container, answer, makes);
                 }
                 self.tell(peer, id, &answer(reply));
             }
@@ -333,15 +355,16 @@ impl ControlSource for Requests {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Exited { id, pid, status, .. } => {
-                if let Some(peer) = self.processes.remove(&(id, pid)) {
+            Event::Exited { id, pid, status, .. } => match self.owners.ended(&id, pid) {
+                Ended::Executed(peer) => self.tell(peer, 0, &protocol::Answer::Exited(pid, status)),
+                Ended::First(peer) => {
                     self.tell(peer, 0, &protocol::Answer::Exited(pid, status));
+                    self.dismiss_watchers(&id);
                 }
-            }
+                Ended::Nobody => {}
+            },
             Event::Oom { id } => {
-                let watching: Vec<u64> =
-                    self.peers.iter().filter(|(_, p)| p.watches.as_ref() == Some(&id)).map(|(name, _)| *name).collect();
-                for peer in watching {
+                for peer in self.watchers(&id) {
                     self.tell(peer, 0, &protocol::Answer::Oom);
                 }
             }
@@ -450,7 +473,8 @@ mod tests {
         command.send(protocol::Request::Watch, &[]).unwrap();
         assert!(requests.next().is_none());
         assert_eq!(command.hear().unwrap(), Heard::Answer(1, protocol::Answer::Done));
-        requests.executed(*requests.peers.keys().next().unwrap(), "c".into(), 9);
+        let peer = *requests.peers.keys().next().unwrap();
+        requests.made(peer, "c".into(), &Answer::Pid(9), Makes::Process);
         let when = std::time::SystemTime::now();
         requests.event(Event::Exited { id: "c".into(), pid: 9, status: 256, when });
         requests.event(Event::Oom { id: "other".into() });

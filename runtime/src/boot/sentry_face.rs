@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use abi::Errno;
 use hostsys::SeqPacket;
 use hostsys::seqpacket::Listener;
 use hostsys::signals::SignalReader;
@@ -17,7 +16,7 @@ use super::container;
 use super::requests::Requests;
 use super::take::Taken;
 use crate::control::wire::Message;
-use crate::failure::{Failure, Result, Status};
+use crate::failure::{Failure, Result, Status, not_started};
 use crate::sandbox::config::{Life, Role, SandboxConfig};
 use crate::{checkpoint, platforms, walls};
 
@@ -123,36 +122,5 @@ fn message(status: ExitStatus) -> Result<Message> {
         ExitStatus::Signaled(signal) => Ok(Message::Signaled(u8::try_from(signal).unwrap_or(u8::MAX))),
         ExitStatus::NotStarted(errno, text) => Err(Failure::new(not_started(errno, &text), text)),
         ExitStatus::Failed(text) => Err(Failure::new(Status::SandboxDied, text)),
-    }
-}
-
-/// How the sentry's sentences about the user, the group and the working directory begin.
-const IDENTITY: [&str; 3] = ["user ", "group ", "working directory "];
-
-/// What kept the first program from starting, as an exit status.
-fn not_started(errno: Errno, text: &str) -> Status {
-    match errno {
-        _ if IDENTITY.iter().any(|start| text.starts_with(start)) => Status::BadIdentity,
-        Errno::ENOENT | Errno::ENOTDIR if text.contains("interpreter") => Status::NoInterpreter,
-        Errno::ENOENT | Errno::ENOTDIR => Status::NotFound,
-        Errno::EACCES | Errno::EPERM | Errno::EISDIR => Status::NotExecutable,
-        Errno::ENOEXEC => Status::WrongFormat,
-        Errno::EIO | Errno::ELOOP | Errno::EUCLEAN => Status::ImageCorrupt,
-        Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => Status::Exhausted,
-        _ => Status::Runtime,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cause_has_its_status() {
-        assert_eq!(not_started(Errno::ENOENT, "/bin/x: no such file"), Status::NotFound);
-        assert_eq!(not_started(Errno::ENOENT, "/bin/x: its interpreter /bin/y is missing"), Status::NoInterpreter);
-        assert_eq!(not_started(Errno::ENOEXEC, ""), Status::WrongFormat);
-        assert_eq!(not_started(Errno::EACCES, ""), Status::NotExecutable);
-        assert_eq!(not_started(Errno::EACCES, "working directory /x: permission denied"), Status::BadIdentity);
     }
 }

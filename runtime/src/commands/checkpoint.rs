@@ -21,6 +21,10 @@ pub fn checkpoint(cx: &Context, args: &CheckpointArgs) -> Result<()> {
     let container = if args.at_ready { None } else { Some(cx.store.take(&args.id)?) };
     let record =
         container.as_ref().map_or_else(|| cx.store.look(&args.id), |container| Ok(container.record.clone()))?;
+    if record.pod.is_some() {
+        let why = format!("container {} shares its sandbox with a pod, whose containers are not saved yet", args.id);
+        return Err(Failure::runtime(why));
+    }
     write(cx, &record, args)?;
     if args.leave_running {
         return Ok(());

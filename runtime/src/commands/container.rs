@@ -6,9 +6,11 @@ use oci_spec::runtime::Spec;
 
 use super::Context;
 use crate::failure::{Failure, Result};
+use crate::gofer::Volume;
 use crate::oci::annotations::{self, Wishes};
 use crate::oci::mounts::{self, Plan, Root};
 use crate::oci::namespaces::{self, Namespaces};
+use crate::oci::pod;
 use crate::oci::spec::Bundle;
 use crate::oci::{process, refused, resources};
 use crate::sandbox::config::{Life, Role, SandboxConfig};
@@ -23,6 +25,8 @@ pub struct Wanted {
     pub process: ProcessConfig,
     /// Namespaces by path.
     pub namespaces: Namespaces,
+    /// The container whose sandbox it is to live in.
+    pub pod: Option<String>,
     wishes: Wishes,
     plan: Plan,
     container: ContainerConfig,
@@ -44,21 +48,37 @@ impl Wanted {
             _ => RootConfig::Images(1),
         };
         let container = describe(id, spec, &plan, root, process.clone())?;
-        Ok(Wanted { process, namespaces: namespaces::read(spec)?, wishes, plan, container })
+        Ok(Wanted { process, namespaces: namespaces::read(spec)?, pod: pod::sandbox(spec)?, wishes, plan, container })
     }
 
-    /// Opens what it needs of the host.
+    /// The images that it shows.
     ///
     /// # Errors
-    /// An image that cannot be used; a platform that does not work.
-    pub fn prepare(self, cx: &Context, life: Life, streams: Streams, more: Vec<(Role, OwnedFd)>) -> Result<Prepared> {
-        let mut fds = more;
+    /// One that cannot be used.
+    pub fn images(&self) -> Result<Vec<(Role, OwnedFd)>> {
+        let mut fds = Vec::new();
         if matches!(self.container.root, RootConfig::Images(_)) {
             fds.push((Role::Image, OwnedFd::from(root_image(&self.plan)?)));
         }
         for path in &self.plan.images {
             fds.push((Role::MountImage, OwnedFd::from(image::open(path)?)));
         }
+        Ok(fds)
+    }
+
+    /// A container for a sandbox that is there, with what its gofer is to serve.
+    #[must_use]
+    pub fn into_container(self, shares: [Option<String>; 4]) -> (ContainerConfig, Vec<Volume>) {
+        (ContainerConfig { shares, ..self.container }, self.plan.trees)
+    }
+
+    /// Opens what a sandbox of its own needs of the host.
+    ///
+    /// # Errors
+    /// An image that cannot be used; a platform that does not work.
+    pub fn prepare(self, cx: &Context, life: Life, streams: Streams, more: Vec<(Role, OwnedFd)>) -> Result<Prepared> {
+        let mut fds = more;
+        fds.extend(self.images()?);
         let platform = platforms::choose(self.wishes.platform)?;
         fds.extend(platform.kvm.map(|fd| (Role::Kvm, fd)));
         let limit = self.container.limits.memory.filter(|&n| n >= 16 << 20);

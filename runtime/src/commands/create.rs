@@ -3,30 +3,33 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use hostsys::Child;
 use hostsys::seqpacket::Listener;
 use hostsys::signals::SignalReader;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::LinuxResources;
 
 use super::container::{Wanted, in_runc_s_words};
+use super::join::{self, Joining};
+use super::pod::{self, Joined};
 use super::{Context, console, delete, preserved, start, write_pid};
 use crate::cgroup;
 use crate::cli::oci::{BundleArgs, RunArgs};
 use crate::control::wire::Message;
 use crate::failure::{Failure, Result};
-use crate::gofer::Gofer;
+use crate::gofer::{Gofer, Volume};
 use crate::hooks::{self, Kind};
 use crate::kill_points::pass;
 use crate::oci::spec::Bundle;
 use crate::oci::{refused, spec};
-use crate::sandbox::config::{InstanceConfig, Life, Role};
+use crate::sandbox::config::{ConsoleSize, InstanceConfig, Life, Role};
 use crate::sandbox::launch::{self, Around, Blank, Sandbox};
-use crate::sandbox::prepare::Prepared;
 use crate::sandbox::streams::Streams;
 use crate::sandbox::watch;
 use crate::state::{Container, Phase, Record, Status};
 
 /// How long a sandbox may take until its container is there: making an image of a large root comes before.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `nanovisor create`.
 ///
@@ -34,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The bundle or the host does not let us.
 pub fn create(cx: &Context, args: &BundleArgs) -> Result<()> {
     let making = Making { cx, args, life: Life::Detached, restoring: None, bundle: None };
-    let (container, sandbox) = making.make()?;
-    write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
+    let (container, process) = making.make()?;
+    write_pid(args.pid_file.as_deref(), process.pid()).inspect_err(|_| {
         delete::destroy(&container.record);
     })?;
     Ok(())
@@ -67,19 +70,43 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<u8> {
 /// As [`Making::make`]; the sandbox broke down.
 pub fn run_attached(making: Making<'_>, signals: SignalReader, keep: bool) -> Result<u8> {
     let (cx, args) = (making.cx, making.args);
-    let (container, sandbox) = making.make()?;
-    let pid = sandbox.child.pid();
-    let written = write_pid(args.pid_file.as_deref(), pid);
+    let (container, process) = making.make()?;
+    let written = write_pid(args.pid_file.as_deref(), process.pid());
     hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
     let terminal = container.record.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
     let terminal = if terminal { Streams::of_caller(true)?.raw_mode()? } else { None };
     // Others may change it while it runs.
     drop(container);
-    let status = written.and_then(|()| watch::watch(sandbox, signals, terminal, None));
+    let status = written.and_then(|()| match process {
+        Process::Sandbox(sandbox) => watch::watch(sandbox, signals, terminal, None),
+        Process::Member(child) => {
+            let status = join::watch(&child, signals);
+            drop(terminal);
+            status
+        }
+    });
     if !keep {
         delete::by_force(cx, &args.id)?;
     }
     status
+}
+
+/// The process that is a container's on the host.
+pub enum Process {
+    /// A sandbox of its own.
+    Sandbox(Sandbox),
+    /// One that stands for it.
+    Member(Child),
+}
+
+impl Process {
+    /// Its id on the host.
+    pub fn pid(&self) -> i32 {
+        match self {
+            Process::Sandbox(sandbox) => sandbox.child.pid(),
+            Process::Member(child) => child.pid(),
+        }
+    }
 }
 
 /// A container in the making. Whatever goes wrong, nothing of it is left.
@@ -111,7 +138,7 @@ impl Making<'_> {
     ///
     /// # Errors
     /// The bundle, the snapshot or the host does not let us.
-    pub fn make(mut self) -> Result<(Container, Sandbox)> {
+    pub fn make(mut self) -> Result<(Container, Process)> {
         crate::state::check_id(&self.args.id)?;
         let bundle = self.bundle.take().map_or_else(|| spec::load(&self.args.bundle), Ok)?;
         let wanted = Wanted::read(&self.args.id, &bundle)?;
@@ -119,12 +146,22 @@ impl Making<'_> {
         if self.restoring.is_some() && wanted.process.console.is_some() {
             return Err(refused("process.terminal", "a restored container has plain streams"));
         }
+        if self.restoring.is_some() && wanted.pod.is_some() {
+            return Err(refused("annotations", "a restored container has a sandbox of its own, not a pod's"));
+        }
         console::check(wanted.process.console.is_some(), detach, self.args.console_socket.as_deref())?;
         let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
-        let mut container = self.cx.store.create(Record::new(&self.args.id, &bundle))?;
+        let joined = wanted.pod.as_deref().map(|id| pod::find(self.cx, id)).transpose()?;
+        let mut record = Record::new(&self.args.id, &bundle);
+        record.pod = joined.as_ref().map(|joined| joined.pod.clone());
+        let mut container = self.cx.store.create(record)?;
         pass("create-directory");
-        match self.launch(wanted, &mut container) {
-            Ok(sandbox) => Ok((container, sandbox)),
+        let made = self.make_cgroup(&mut container).and_then(|()| match &joined {
+            Some(joined) => self.join(wanted, joined, &mut container).map(Process::Member),
+            None => self.launch(wanted, &mut container).map(Process::Sandbox),
+        });
+        match made {
+            Ok(process) => Ok((container, process)),
             Err(failure) => {
                 delete::destroy(&container.record);
                 container.forget();
@@ -133,21 +170,69 @@ impl Making<'_> {
         }
     }
 
-    fn launch(&mut self, mut wanted: Wanted, container: &mut Container) -> Result<Sandbox> {
-        let linux = container.record.spec.linux().clone();
-        let resources = linux.as_ref().and_then(|l| l.resources().clone());
-        let path = linux.as_ref().and_then(|l| l.cgroups_path().clone());
+    fn make_cgroup(&self, container: &mut Container) -> Result<()> {
+        let linux = container.record.spec.linux().as_ref();
+        let path = linux.and_then(|l| l.cgroups_path().clone());
         let optional = cgroup::is_optional(&self.cx.oci.rootless);
-        container.record.cgroup = cgroup::place(path.as_deref(), &self.args.id, self.cx.oci.systemd_cgroup, optional)?;
+        let place = cgroup::place(path.as_deref(), &self.args.id, self.cx.oci.systemd_cgroup, optional)?;
+        container.record.cgroup = place;
         container.save()?;
         if let Some(place) = &container.record.cgroup {
-            place.make(resources.as_ref())?;
+            place.make(resources(&container.record).as_ref())?;
         }
         pass("create-cgroup");
-        let streams = match (&self.args.console_socket, wanted.process.console) {
-            (Some(socket), Some(size)) => console::open(socket, size)?,
-            (_, console) => Streams::of_caller(console.is_some())?,
-        };
+        Ok(())
+    }
+
+    fn streams(&self, console: Option<ConsoleSize>) -> Result<Streams> {
+        match (&self.args.console_socket, console) {
+            (Some(socket), Some(size)) => console::open(socket, size),
+            (_, console) => Streams::of_caller(console.is_some()),
+        }
+    }
+
+    /// Makes the container in a sandbox that is there.
+    fn join(&self, wanted: Wanted, joined: &Joined, container: &mut Container) -> Result<Child> {
+        let streams = self.streams(wanted.process.console)?;
+        let mut fds = wanted.images()?;
+        let preserved = preserved(self.args.preserve_fds)?;
+        let shares = joined.shares(&wanted.namespaces.asked);
+        let (mut config, volumes) = wanted.into_container(shares);
+        config.process.preserved = u32::try_from(preserved.len()).unwrap_or(0);
+        config.process.console = streams.console;
+        fds.extend(preserved.into_iter().map(|fd| (Role::Preserved, fd)));
+        let log = self.sandbox_log()?;
+        let gofer = self.gofer(&volumes, &mut fds, container, &log)?;
+        pass("create-gofer");
+        let directory = self.cx.store.socket_directory(&container.record)?;
+        let attached = self.life == Life::Attached;
+        let joining = Joining { directory, container: config, streams, fds, attached };
+        let resources = resources(&container.record);
+        let mut started = |pid| started(container, pid, resources.as_ref(), attached);
+        let child = join::launch(joining, &log, &mut started)?;
+        pass("create-ready");
+        self.ready(container, gofer, attached)?;
+        if attached {
+            start::tell(self.cx, &container.record)?;
+        }
+        Ok(child)
+    }
+
+    fn ready(&self, container: &mut Container, gofer: Option<Gofer>, at_once: bool) -> Result<()> {
+        container.record.phase = if at_once { Phase::Running } else { Phase::Created };
+        container.save()?;
+        pass("create-saved");
+        // It ends when the sandbox has closed its socket.
+        if let Some(gofer) = gofer {
+            gofer.leave();
+        }
+        Ok(())
+    }
+
+    /// Makes the container in a sandbox of its own.
+    fn launch(&mut self, mut wanted: Wanted, container: &mut Container) -> Result<Sandbox> {
+        let resources = resources(&container.record);
+        let streams = self.streams(wanted.process.console)?;
         let preserved = preserved(self.args.preserve_fds)?;
         let directory = container.directory()?;
         let listener = Listener::bind(directory.as_fd(), Record::socket());
@@ -173,7 +258,7 @@ impl Making<'_> {
             prepared.config.container.process.console = Some(size);
         }
         let log = self.sandbox_log()?;
-        let gofer = self.gofer(&mut prepared, container, &log)?;
+        let gofer = self.gofer(&prepared.volumes, &mut prepared.fds, container, &log)?;
         pass("create-gofer");
         let mut started = |pid| started(container, pid, resources.as_ref(), at_once);
         let around = Around { log: &log, signals: None, network: network.as_ref(), started: &mut started };
@@ -184,22 +269,22 @@ impl Making<'_> {
         pass("create-launched");
         wait_until_ready(&sandbox)?;
         pass("create-ready");
-        container.record.phase = if at_once { Phase::Running } else { Phase::Created };
-        container.save()?;
-        pass("create-saved");
-        // It ends when the sandbox has closed its socket.
-        if let Some(gofer) = gofer {
-            gofer.leave();
-        }
+        self.ready(container, gofer, at_once)?;
         Ok(sandbox)
     }
 
     /// Starts the gofer, where there is something to serve, in the container's cgroup.
-    fn gofer(&self, prepared: &mut Prepared, container: &Container, log: &OwnedFd) -> Result<Option<Gofer>> {
-        let Some((gofer, socket)) = crate::gofer::launch(&prepared.volumes, log, self.life, false)? else {
+    fn gofer(
+        &self,
+        volumes: &[Volume],
+        fds: &mut Vec<(Role, OwnedFd)>,
+        container: &Container,
+        log: &OwnedFd,
+    ) -> Result<Option<Gofer>> {
+        let Some((gofer, socket)) = crate::gofer::launch(volumes, log, self.life, false)? else {
             return Ok(None);
         };
-        prepared.fds.push((Role::Gofer, socket));
+        fds.push((Role::Gofer, socket));
         if let Some(place) = &container.record.cgroup {
             place.add(gofer.pid(), None)?;
         }
@@ -216,13 +301,13 @@ impl Making<'_> {
     }
 }
 
-/// The sandbox process is there, and waits for us.
-fn started(
-    container: &mut Container,
-    pid: i32,
-    resources: Option<&oci_spec::runtime::LinuxResources>,
-    at_once: bool,
-) -> Result<()> {
+/// `linux.resources`.
+fn resources(record: &Record) -> Option<LinuxResources> {
+    record.spec.linux().as_ref().and_then(|linux| linux.resources().clone())
+}
+
+/// The container's process is there, and waits for us.
+fn started(container: &mut Container, pid: i32, resources: Option<&LinuxResources>, at_once: bool) -> Result<()> {
     pass("create-forked");
     container.record.set_process(pid);
     container.save()?;

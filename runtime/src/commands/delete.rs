@@ -1,10 +1,11 @@
 //! `delete`.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use hostsys::process::Handle;
 
-use super::Context;
+use super::{Context, join};
 use crate::cli::oci::DeleteArgs;
 use crate::failure::{Failure, Result};
 use crate::hooks::{self, Kind};
@@ -59,6 +60,13 @@ fn remove(container: Container) -> Result<()> {
 
 /// Ends the processes of a container and removes its cgroups. False where something lives on.
 pub fn destroy(record: &Record) -> bool {
+    if let Some(pod) = &record.pod
+        && let Ok(directory) = std::fs::File::open(&pod.directory)
+        && !join::destroy(directory.as_fd(), &record.inside)
+    {
+        // It goes with the process that stands for it, or with its sandbox.
+        log::debug!("container {} was not in its sandbox any more", record.id);
+    }
     let handle = Handle::open(record.pid, record.start_time).filter(|_| record.pid > 0);
     if let Some(place) = &record.cgroup {
         // First: what is frozen does not die.

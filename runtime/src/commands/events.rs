@@ -22,7 +22,7 @@ pub fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
     if matches!(record.status(), Status::Stopped | Status::Creating) {
         return Err(Failure::runtime(format!("container with id {} is not running", args.id)));
     }
-    let directory = cx.store.directory(&args.id)?;
+    let directory = cx.store.socket_directory(&record)?;
     let open = || Connection::open(directory.as_fd(), &record.inside);
     if args.stats {
         // A frozen sandbox does not answer; its cgroup does.
@@ -60,9 +60,12 @@ fn inside(connection: &mut Connection) -> Result<Stats> {
     }
 }
 
-/// What the host counts for the sandbox, with the tasks that its guest has; all from inside where there is no cgroup.
+/// What the host counts for the sandbox, with the tasks that its guest has; all from inside where no cgroup
+/// holds them.
 fn stats(record: &Record, inside: Option<Stats>) -> serde_json::Value {
-    let mut stats = record.cgroup.as_ref().map(crate::cgroup::Place::stats).unwrap_or_default();
+    // The cgroup of a container in another one's sandbox holds no guest.
+    let cgroup = record.cgroup.as_ref().filter(|_| record.pod.is_none());
+    let mut stats = cgroup.map(crate::cgroup::Place::stats).unwrap_or_default();
     if let Some(inside) = inside {
         stats.pids.current = inside.pids;
         stats.pids.limit = Some(inside.pids_limit).filter(|&n| n > 0);

@@ -48,7 +48,7 @@ pub fn exec(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let described = process(args, &record)?;
     let mut config = process::describe(&described, &record.spec)?;
     console::check(config.console.is_some(), args.detach, args.console_socket.as_deref())?;
-    let directory = cx.store.directory(&args.id)?;
+    let directory = cx.store.socket_directory(&record)?;
     let connection = Connection::open(directory.as_fd(), &record.inside)?;
     let streams = match (&args.console_socket, config.console) {
         (Some(socket), Some(size)) => console::open(socket, size)?,

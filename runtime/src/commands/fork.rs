@@ -62,8 +62,8 @@ fn one(cx: &Context, args: &ForkArgs, bundle: Bundle, id: &str, detach: bool) ->
     if !detach {
         return run_attached(making, watch::block_signals()?, false);
     }
-    let (container, sandbox) = making.make()?;
-    write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
+    let (container, process) = making.make()?;
+    write_pid(args.pid_file.as_deref(), process.pid()).inspect_err(|_| {
         super::delete::destroy(&container.record);
     })?;
     hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);

@@ -106,7 +106,7 @@ fn prepare(wanted: &Wanted) -> Result<SignalReader> {
 }
 
 /// The caller's streams are the process's now; the log is one of them, unless it is a file.
-fn leave_streams(log: BorrowedFd<'_>) {
+pub fn leave_streams(log: BorrowedFd<'_>) {
     if let Ok(null) = hostsys::fds::dev_null() {
         for number in [0, 1, 2, log.as_raw_fd()] {
             let _ = hostsys::fds::place(null.as_fd(), number);
@@ -114,31 +114,52 @@ fn leave_streams(log: BorrowedFd<'_>) {
     }
 }
 
-fn signals() -> Result<SignalReader> {
+/// The signals that go on.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn signals() -> Result<SignalReader> {
     SignalReader::new(&PASSED).map_err(|e| Failure::host("preparing signals", e))
 }
 
 /// A process inside, and its connection.
-struct Held {
+pub struct Held {
     connection: Connection,
-    pid: i32,
+    /// It, or the first one of its container.
+    target: Target,
 }
 
 fn begin(mut connection: Connection, wanted: &Wanted) -> Result<Held> {
     let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
     let request = Request::Exec { process: Box::new(wanted.process.clone()), stderr: wanted.streams.fds.len() == 2 };
     match connection.call(request, &wanted.fds(), PATIENCE) {
-        Ok(Answer::Pid(pid)) => Ok(Held { connection, pid }),
+        Ok(Answer::Pid(pid)) => Ok(Held::new(connection, Target::Process(pid))),
         Ok(_) => Err(Failure::runtime("the sandbox does not make sense: another answer than asked for")),
         Err(failure) => Err(Failure::new(failure.status, format!("exec: {program:?}: {}", failure.message))),
     }
 }
 
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
 impl Held {
-    fn stay(mut self, mut signals: SignalReader, terminal: Option<BorrowedFd<'_>>) -> Result<u8> {
+    /// `target` belongs to `connection`.
+    #[must_use]
+    pub fn new(connection: Connection, target: Target) -> Self {
+        Held { connection, target }
+    }
+
+    /// Stays until its end, passing on what comes; answers the exit status, 128+n for signal n.
+    ///
+    /// # Errors
+    /// The sandbox does not make sense.
+    pub fn stay(mut self, mut signals: SignalReader, terminal: Option<BorrowedFd<'_>>) -> Result<u8> {
         loop {
             match self.connection.hear()? {
-                Heard::Answer(0, Answer::Exited(pid, status)) if pid == self.pid => return Ok(exit_status(status)),
+                Heard::Answer(0, Answer::Exited(pid, status)) if self.is(pid) => return Ok(exit_status(status)),
                 Heard::Answer(..) => continue,
                 // The whole container has ended, and everything in it was killed.
                 Heard::Gone => return Ok(128 + 9),
@@ -158,12 +179,18 @@ impl Held {
         }
     }
 
+    fn is(&self, pid: i32) -> bool {
+        // A connection that has made a container hears of its first process alone.
+        self.target == Target::Init || self.target == Target::Process(pid)
+    }
+
     fn pass(&mut self, signal: Signal, terminal: Option<BorrowedFd<'_>>) {
         let request = match (signal, terminal.map(hostsys::tty::window_size)) {
             (Signal::SIGWINCH, Some(Ok(size))) => {
-                Request::WindowSize { pid: self.pid, rows: size.rows, cols: size.cols }
+                let pid = if let Target::Process(pid) = self.target { pid } else { 0 };
+                Request::WindowSize { pid, rows: size.rows, cols: size.cols }
             }
-            (other, _) => Request::Signal { target: Target::Process(self.pid), signo: other as i32 },
+            (other, _) => Request::Signal { target: self.target, signo: other as i32 },
         };
         if let Err(failure) = self.connection.send(request, &[]) {
             log::debug!("{failure}");

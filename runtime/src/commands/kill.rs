@@ -31,7 +31,7 @@ pub fn kill(cx: &Context, args: &KillArgs) -> Result<()> {
         return kill_whole(cx, &record);
     }
     let target = if args.all { Target::All } else { Target::Init };
-    let directory = cx.store.directory(&args.id)?;
+    let directory = cx.store.socket_directory(&record)?;
     let mut connection = Connection::open(directory.as_fd(), &record.inside)?;
     let request = Request::Signal { target, signo };
     if record.paused {

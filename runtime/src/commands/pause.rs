@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::Context;
+use super::{Context, pod};
 use crate::control::client::{Connection, PATIENCE};
 use crate::control::protocol::Request;
 use crate::failure::{Failure, Result};
@@ -20,12 +20,14 @@ pub fn pause(cx: &Context, id: &str) -> Result<()> {
             container.record.status().name()
         )));
     }
-    let directory = container.directory()?;
+    let directory = cx.store.socket_directory(&container.record)?;
     let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
     connection.call(Request::Pause, &[], PATIENCE)?;
     container.record.paused = true;
     container.save()?;
-    if let Some(place) = &container.record.cgroup
+    // A sandbox that others live in goes on.
+    let alone = container.record.pod.is_none() && pod::members(cx, id).is_empty();
+    if let Some(place) = container.record.cgroup.as_ref().filter(|_| alone)
         && let Err(failure) = place.freeze(true)
     {
         // Its guest is held all the same.
@@ -46,7 +48,7 @@ pub fn resume(cx: &Context, id: &str) -> Result<()> {
     if let Some(place) = &container.record.cgroup {
         place.freeze(false)?;
     }
-    let directory = container.directory()?;
+    let directory = cx.store.socket_directory(&container.record)?;
     let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
     connection.call(Request::Resume, &[], PATIENCE)?;
     container.record.paused = false;

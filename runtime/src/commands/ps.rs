@@ -23,7 +23,7 @@ pub fn ps(cx: &Context, args: &PsArgs) -> Result<()> {
     if args.format == ListFormat::Json {
         return output::print(&format!("{}\n", serde_json::json!([record.pid])));
     }
-    let directory = cx.store.directory(&args.id)?;
+    let directory = cx.store.socket_directory(&record)?;
     let answer = Connection::open(directory.as_fd(), &record.inside)?.call(Request::Processes, &[], PATIENCE)?;
     let Answer::Processes(mut all) = answer else {
         return Err(Failure::runtime("the sandbox does not make sense: another answer than asked for"));

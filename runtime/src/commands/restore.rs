@@ -44,8 +44,8 @@ pub fn restore(cx: &Context, args: &RestoreArgs) -> Result<u8> {
         return run_attached(making, signals, args.keep);
     }
     let making = Making { cx, args: &bundle, life: Life::Detached, restoring, bundle: None };
-    let (container, sandbox) = making.make()?;
-    write_pid(args.pid_file.as_deref(), sandbox.child.pid()).inspect_err(|_| {
+    let (container, process) = making.make()?;
+    write_pid(args.pid_file.as_deref(), process.pid()).inspect_err(|_| {
         super::delete::destroy(&container.record);
     })?;
     hooks::run_all_the_same(Kind::Poststart, &container.record, Phase::Running);

@@ -8,7 +8,7 @@ use crate::control::protocol::Request;
 use crate::failure::{Failure, Result};
 use crate::hooks::{self, Kind};
 use crate::kill_points::pass;
-use crate::state::{Phase, Status};
+use crate::state::{Phase, Record, Status};
 
 /// `nanovisor start`.
 ///
@@ -23,13 +23,11 @@ pub fn start(cx: &Context, id: &str) -> Result<()> {
         Status::Creating => return Err(Failure::runtime("cannot start a container in the creating state")),
     }
     hooks::run(Kind::StartContainer, &container.record, Status::Created)?;
-    let directory = container.directory()?;
-    let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
     // Written first: whoever sees the program run must not be told that it waits.
     container.record.phase = Phase::Running;
     container.save()?;
     pass("start-saved");
-    if let Err(failure) = connection.call(Request::Start, &[], PATIENCE) {
+    if let Err(failure) = tell(cx, &container.record) {
         container.record.phase = Phase::Created;
         container.save()?;
         return Err(failure);
@@ -37,4 +35,13 @@ pub fn start(cx: &Context, id: &str) -> Result<()> {
     pass("start-started");
     hooks::run_all_the_same(Kind::Poststart, &container.record, Status::Running);
     Ok(())
+}
+
+/// Gives the first process the word.
+///
+/// # Errors
+/// The sandbox is gone, or refuses.
+pub fn tell(cx: &Context, record: &Record) -> Result<()> {
+    let directory = cx.store.socket_directory(record)?;
+    Connection::open(directory.as_fd(), &record.inside)?.call(Request::Start, &[], PATIENCE).map(|_| ())
 }

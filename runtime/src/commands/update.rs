@@ -36,7 +36,7 @@ pub fn update(cx: &Context, args: &UpdateArgs) -> Result<()> {
     }
     let limits = resources::limits(Some(&wanted));
     if !container.record.paused {
-        let directory = container.directory()?;
+        let directory = cx.store.socket_directory(&container.record)?;
         let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
         connection.call(Request::Update(limits), &[], PATIENCE)?;
     }

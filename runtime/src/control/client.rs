@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::protocol::{self, Answer, Assembler, Call, Request};
 use super::wire::printable;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, not_started};
 
 /// How long a sandbox may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -126,5 +126,5 @@ fn refusal(errno: i32, text: &str) -> Failure {
     if errno == libc::ESRCH {
         return Failure::runtime(format!("no such process: {text}"));
     }
-    Failure::runtime(text)
+    Failure::new(not_started(abi::Errno::from_raw(errno), &text), text)
 }

@@ -10,7 +10,8 @@ use std::os::fd::OwnedFd;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::describe::{LimitsConfig, ProcessConfig};
+use crate::sandbox::config::Role;
+use crate::sandbox::describe::{ContainerConfig, LimitsConfig, ProcessConfig};
 
 /// Of this protocol. Commands and sandboxes of different versions refuse each other in words.
 pub const VERSION: u32 = 1;
@@ -52,7 +53,7 @@ pub enum Request {
     },
     /// A terminal's new size.
     WindowSize {
-        /// Whose terminal.
+        /// Whose terminal; 0 for the first process's.
         pid: i32,
         /// Lines.
         rows: u16,
@@ -78,6 +79,16 @@ pub enum Request {
     },
     /// Tell events from now on.
     Watch,
+    /// One more container, of the call's name. It belongs to the connection: the end of its first process is told there, and
+    /// it is destroyed when the connection closes.
+    Create {
+        /// The container.
+        container: Box<ContainerConfig>,
+        /// What the descriptors are.
+        fds: Vec<Role>,
+    },
+    /// Kill what is left of the container and forget it; answered when all of it is gone.
+    Destroy,
 }
 
 /// Whom a signal is for.
@@ -104,7 +115,7 @@ pub enum Answer {
     Stats(Stats),
     /// It is not done: errno and a sentence.
     Refused(i32, String),
-    /// Event: a process of this connection has ended, with this status of `wait(2)`.
+    /// Event: a process of this connection, or the first of its container, has ended with this status of `wait(2)`.
     Exited(i32, i32),
     /// Event: a process was killed for memory.
     Oom,

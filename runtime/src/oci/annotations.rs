@@ -10,7 +10,7 @@ use crate::failure::Result;
 const OURS: &str = "dev.nanovisor.";
 
 /// What `features` lists: name and meaning.
-pub const KNOWN: [(&str, &str); 6] = [
+pub const KNOWN: [(&str, &str); 7] = [
     ("dev.nanovisor.platform", "auto, kvm or ptrace"),
     ("dev.nanovisor.cpus", "guest CPUs, 1 to 256"),
     (
@@ -23,6 +23,7 @@ pub const KNOWN: [(&str, &str); 6] = [
         "memory: what the guest writes to a directory root stays in its memory, and the directory is imaged into the cache",
     ),
     ("dev.nanovisor.debug", "true: a verbose log"),
+    (super::pod::ANNOTATION, "the container whose sandbox this one is to live in"),
 ];
 
 /// What the annotations ask for.
@@ -77,6 +78,8 @@ pub fn read(spec: &Spec) -> Result<Wishes> {
             "overlay" if value == "memory" => wishes.overlay = true,
             "rofs" => return Err(bad("auto")),
             "overlay" => return Err(bad("memory")),
+            "sandbox" if value.is_empty() => return Err(bad("a container")),
+            "sandbox" => {} // see `pod`
             "debug" => wishes.debug = value.parse().map_err(|_| bad("true or false"))?,
             _ => log::warn!("config.json: annotations.{key}: not known, ignored"),
         }

@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod mounts;
 pub mod namespaces;
+pub mod pod;
 pub mod process;
 pub mod resources;
 pub mod seccomp;

@@ -2,16 +2,33 @@
 //! sandbox process itself, since that is where its links are.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType as Kind, Spec};
 
 use super::refused;
 use crate::failure::Result;
 
+/// The kinds that containers of one sandbox may share, by their names in `/proc/PID/ns`.
+pub const SHARED: [&str; 4] = ["pid", "ipc", "uts", "net"];
+
+/// What is asked of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// The host's: it is not in the list.
+    #[default]
+    Hosts,
+    /// A new one.
+    Own,
+    /// Another's.
+    Path(PathBuf),
+}
+
 /// What the sandbox process is to do about namespaces.
 #[derive(Debug, Default)]
 pub struct Namespaces {
+    /// What is asked of those of [`SHARED`].
+    pub asked: [Asked; 4],
     /// The network namespace to join.
     pub network: Option<File>,
     /// The user asked for the host's network (no network namespace at all). The sandbox gets an empty one all the same.
@@ -25,7 +42,7 @@ pub struct Namespaces {
 pub fn read(spec: &Spec) -> Result<Namespaces> {
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let mut seen: Vec<Kind> = Vec::new();
-    let mut found = Namespaces { network: None, host_network: true };
+    let mut found = Namespaces { host_network: true, ..Namespaces::default() };
     for (n, namespace) in list.iter().enumerate() {
         let field = format!("linux.namespaces[{n}]");
         if seen.contains(&namespace.typ()) {
@@ -33,6 +50,9 @@ pub fn read(spec: &Spec) -> Result<Namespaces> {
         }
         seen.push(namespace.typ());
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        if let Some(asked) = shared(namespace.typ()).and_then(|n| found.asked.get_mut(n)) {
+            *asked = path.map_or(Asked::Own, |path| Asked::Path(path.clone()));
+        }
         if namespace.typ() == Kind::Network {
             found.host_network = false;
             found.network = path.map(|path| open(&field, path)).transpose()?;
@@ -43,6 +63,11 @@ pub fn read(spec: &Spec) -> Result<Namespaces> {
         }
     }
     Ok(found)
+}
+
+/// The number of a kind in [`SHARED`].
+fn shared(kind: Kind) -> Option<usize> {
+    [Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Network].into_iter().position(|shared| shared == kind)
 }
 
 fn open(field: &str, path: &Path) -> Result<File> {

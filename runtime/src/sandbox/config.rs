@@ -71,7 +71,7 @@ pub struct ConsoleSize {
 }
 
 /// A generated file of the guest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GeneratedFile {
     /// Where, absolute.
     pub path: String,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{ConsoleSize, GeneratedFile};
 
 /// A container; `sentry::boot::ContainerSpec` is made of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Its name.
     pub id: String,

@@ -11,5 +11,5 @@ mod lock;
 mod record;
 mod store;
 
-pub use record::{Phase, Record, Status};
+pub use record::{Phase, Pod, Record, Status};
 pub use store::{Container, Store, check_id};

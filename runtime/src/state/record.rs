@@ -54,6 +54,15 @@ impl Status {
     }
 }
 
+/// A container in another one's sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// The container that the sandbox was made for.
+    pub leader: String,
+    /// Its directory, where its socket is.
+    pub directory: PathBuf,
+}
+
 /// `state.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -65,7 +74,7 @@ pub struct Record {
     pub phase: Phase,
     /// Paused by `pause`.
     pub paused: bool,
-    /// Host pid of the sandbox process; 0 before there is one.
+    /// Host pid of the sandbox process, or of the one that stands for a container in another's sandbox; 0 before there is one.
     pub pid: i32,
     /// Its start time in clock ticks since boot (`/proc/PID/stat`, field 22): a pid used again is another process.
     pub start_time: u64,
@@ -81,6 +90,9 @@ pub struct Record {
     pub cgroup: Option<Place>,
     /// Its name inside of its sandbox.
     pub inside: String,
+    /// The sandbox that it shares; `None` for its own.
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// The configuration it was made of.
     pub spec: Spec,
 }
@@ -102,6 +114,7 @@ impl Record {
             owner: nix::unistd::geteuid().as_raw(),
             cgroup: None,
             inside: id.to_owned(),
+            pod: None,
             spec: bundle.spec.clone(),
         }
     }

@@ -176,13 +176,32 @@ impl Store {
         }
     }
 
+    /// Where the directory of a container is.
+    ///
+    /// # Errors
+    /// `id` is no name.
+    pub fn container_path(&self, id: &str) -> Result<PathBuf> {
+        check_id(id)?;
+        Ok(self.root.join(id))
+    }
+
     /// The directory of a container.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn directory(&self, id: &str) -> Result<OwnedFd> {
-        check_id(id)?;
-        open_dir(&self.root.join(id))
+        open_dir(&self.container_path(id)?)
+    }
+
+    /// The directory in which the socket of `record`'s sandbox is.
+    ///
+    /// # Errors
+    /// It cannot be opened: the sandbox is gone.
+    pub fn socket_directory(&self, record: &Record) -> Result<OwnedFd> {
+        match &record.pod {
+            Some(pod) => open_dir(&pod.directory).map_err(|_| Failure::runtime("container not running")),
+            None => self.directory(&record.id),
+        }
     }
 
     /// All containers, by name. What cannot be read is warned about.

@@ -9,10 +9,10 @@ use libc::{
     SYS_fallocate, SYS_fcntl, SYS_fdatasync, SYS_fstat, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
     SYS_gettid, SYS_ioctl, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
     SYS_nanosleep, SYS_newfstatat, SYS_open, SYS_openat, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv,
-    SYS_preadv2, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
-    SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
-    SYS_sched_setaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_sigaltstack, SYS_statx,
-    SYS_tgkill, SYS_timerfd_settime, SYS_write, SYS_writev,
+    SYS_preadv2, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readv, SYS_recvfrom,
+    SYS_recvmsg, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+    SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_yield, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
+    SYS_sigaltstack, SYS_statx, SYS_tgkill, SYS_timerfd_settime, SYS_write, SYS_writev,
 };
 use platform::ArgRule;
 
@@ -80,6 +80,8 @@ pub const ALLOWED: &[Rule] = &[
     any(SYS_brk),
     any(SYS_fallocate), // punching freed frames out of the memory file
     any(SYS_ftruncate),
+    // How many descriptors we may hold: asked for a gofer's files, whose container comes later.
+    with(SYS_prlimit64, &[ArgRule::eq32(0, 0), ArgRule::masked(2, u64::MAX, 0)]),
     // Waiting and time.
     any(SYS_futex),
     any(SYS_epoll_wait),

@@ -50,7 +50,7 @@ pub enum Control {
     WindowSize {
         /// The container.
         id: String,
-        /// Whose terminal: a process that was created or executed.
+        /// Whose terminal: a process that was created or executed; 0 for the first one.
         pid: i32,
         /// Lines.
         rows: u16,

@@ -76,7 +76,9 @@ impl Kernel {
             }
             Control::Signal { id, target, signo } => self.signal(&self.container(&id)?, target, signo)?,
             Control::WindowSize { id, pid, rows, cols } => {
-                let console = self.container(&id)?.state.lock().consoles.get(&pid).cloned();
+                let container = self.container(&id)?;
+                let pid = if pid == 0 { container.init() } else { pid };
+                let console = container.state.lock().consoles.get(&pid).cloned();
                 let Some(console) = console else {
                     return refuse(Errno::ENOTTY, format!("process {pid} of container {id} has no terminal"));
                 };
