@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All checks and tests, in the order of what fails fastest. Every step runs even if one before it failed; the last line
 # counts. NANOVISOR_SOAK=1 samples nothing. With arguments, only the named steps:
-#   scripts/test.sh [lint|unit|integration|emulated]...
+#   scripts/test.sh [lint|unit|integration|emulated|cri]...      (cri: in a soak alone, if it is not named)
 # A missing /dev/kvm or missing root is a failure in CI (CI=true) and a message elsewhere.
 source "$(dirname "$0")/lib.sh"
 cd "$REPO"
@@ -63,6 +63,11 @@ emulated() {
     scripts/test-emulated.sh
 }
 
+cri() {
+    binary
+    scripts/cri-pod.sh
+}
+
 need_root() {
     [[ $EUID -eq 0 ]] && return
     skip_or_fail "not root: a root file system, namespaces and cgroups need it"
@@ -74,12 +79,15 @@ need_root() {
     export NANOVISOR_NO_KVM=1
 }
 
-[[ $# -gt 0 ]] || set -- lint unit integration emulated
+if [[ $# -eq 0 ]]; then
+    set -- lint unit integration emulated
+    [[ "${NANOVISOR_SOAK:-}" != 1 ]] || set -- "$@" cri
+fi
 for name in "$@"; do
     case "$name" in
-    lint | unit | emulated) step "$name" "$name" ;;
+    lint | unit | emulated | cri) step "$name" "$name" ;;
     integration) if need_root; then step integration integration; else skipped=$((skipped + 1)); fi ;;
-    *) die "unknown step '$name': lint, unit, integration or emulated" ;;
+    *) die "unknown step '$name': lint, unit, integration, emulated or cri" ;;
     esac
 done
 
