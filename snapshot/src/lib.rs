@@ -21,7 +21,7 @@ pub use writer::Writer;
 
 /// The version that this code writes, and the only one that it reads: a snapshot lives as long as the build that can
 /// read it. It grows with every change to the layout of any section.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// How a state file begins.
 pub const STATE_MAGIC: [u8; 8] = *b"NVSTATE\n";
 /// How a pages file begins.

@@ -3,6 +3,9 @@
 //! What it prints behind `--- ready` must be the same natively, in the original, and in every restored sandbox: on the
 //! platform that it was saved on, on the other, and twice from one snapshot.
 
+pub mod hostile;
+pub mod volume;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

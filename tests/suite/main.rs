@@ -80,6 +80,8 @@ fn collect() -> Result<Vec<Case>, String> {
     }
     cases.extend(guest::cases(&programs, &broken, &root, &image, chaos));
     cases.extend(checkpoint::unique_cases(&image));
+    cases.extend(checkpoint::volume::cases(&image));
+    cases.extend(checkpoint::hostile::cases(&image));
     match env::debian() {
         Some((debian, root)) => {
             cases.extend(checkpoint::refusal_cases(&image, &debian));

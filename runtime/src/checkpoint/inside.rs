@@ -32,12 +32,16 @@ pub fn restore(
     (platform, memory): (Arc<dyn Platform>, Arc<MemoryFile>),
     control: &Arc<SeqPacket>,
 ) -> Result<ExitStatus> {
+    let size = taken.config.container.process.console;
+    let terminal = taken.fds.take(Role::Console).zip(size).map(|(fd, size)| (fd, (size.rows, size.cols)));
     let source = Source {
         state: read(state)?,
         pages: taken.fds.need(Role::RestorePages)?.into(),
-        image: taken.fds.need(Role::Image)?.into(),
+        image: taken.fds.take(Role::Image).map(Into::into),
+        gofer: taken.fds.take(Role::Gofer),
+        streams: [Role::Stdin, Role::Stdout, Role::Stderr].map(|role| taken.fds.take(role)),
+        terminal,
         null: null()?,
-        streams: [taken.fds.need(Role::Stdin)?, taken.fds.need(Role::Stdout)?, taken.fds.need(Role::Stderr)?],
     };
     let checkpoint = destination(&mut taken);
     let config = &taken.config;

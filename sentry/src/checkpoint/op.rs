@@ -9,17 +9,22 @@ use crate::checkpoint::service::CheckpointOp;
 use crate::checkpoint::{Id, Restorer, Unusable};
 use crate::fs::pipe::fifo::OpenState;
 use crate::fs::signalfd;
+use crate::fs::tty::transfer::TtyTransfer;
+use crate::ipc::saved::{MqReceiveState, MqSendState, MsgReceiveState, MsgSendState, SemOpState};
 use crate::kernel::clone;
+use crate::kernel::futex::pi::saved::PiState;
 use crate::kernel::futex::wait::FutexState;
 use crate::kernel::op::Op;
 use crate::kernel::signal::SigSet;
 use crate::kernel::task::Task;
 use crate::kernel::thread_group::saved::VforkState;
 use crate::syscalls::epoll::EpollWaitState;
+use crate::syscalls::fs_lock::LockState;
 use crate::syscalls::poll::PollState;
 use crate::syscalls::read_write::TransferState;
-use crate::syscalls::socket::message::saved::{RecvState, SendState};
+use crate::syscalls::socket::message::saved::{ManyState, RecvState, SendState};
 use crate::syscalls::socket::setup::saved::{AcceptState, ConnectState};
+use crate::syscalls::splice::saved::MoveState;
 use crate::syscalls::time::SleepState;
 use crate::syscalls::wait::WaitState;
 use crate::syscalls::{membarrier, signal};
@@ -46,6 +51,16 @@ pub enum OpState {
     Connect(ConnectState),
     Accept(AcceptState),
     OpenFifo(OpenState),
+    Lock(LockState),
+    Terminal(TtyTransfer),
+    Move(MoveState),
+    Many(ManyState),
+    PiLock(PiState),
+    Sem(SemOpState),
+    MsgSend(MsgSendState),
+    MsgReceive(MsgReceiveState),
+    MqSend(MqSendState),
+    MqReceive(MqReceiveState),
     Checkpoint { len: u64 },
 }
 
@@ -75,6 +90,16 @@ impl OpState {
             OpState::Connect(state) => state.restore(restorer)?,
             OpState::Accept(state) => state.restore(restorer)?,
             OpState::OpenFifo(state) => state.restore(restorer)?,
+            OpState::Lock(state) => state.restore(restorer)?,
+            OpState::Terminal(state) => state.restore(task, restorer)?,
+            OpState::Move(state) => state.restore(restorer)?,
+            OpState::Many(state) => state.restore(restorer)?,
+            OpState::PiLock(state) => state.restore(task, restorer)?,
+            OpState::Sem(state) => state.restore(restorer)?,
+            OpState::MsgSend(state) => state.restore(restorer)?,
+            OpState::MsgReceive(state) => state.restore(restorer)?,
+            OpState::MqSend(state) => state.restore(restorer)?,
+            OpState::MqReceive(state) => state.restore(restorer)?,
             OpState::Checkpoint { len } => Box::new(CheckpointOp::restored(&restorer.kernel, len)),
         })
     }

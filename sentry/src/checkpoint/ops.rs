@@ -7,11 +7,17 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Bytes, Id, Refused, Restorer, Saver, Unusable};
 use crate::fs::epoll::saved::EpollState;
 use crate::fs::eventfd::EventFd;
+use crate::fs::gofer::saved::GoferFileState;
+use crate::fs::inotify::saved::InotifyState;
 use crate::fs::pipe::saved::PipeEndState;
 use crate::fs::pseudo::OpenPseudo;
 use crate::fs::signalfd::SignalFd;
 use crate::fs::timerfd::TimerFdState;
 use crate::fs::tmpfs::saved::NodeState;
+use crate::fs::tty::saved::TtyState;
+use crate::fs::tty::{MasterFile, SlaveFile};
+use crate::ipc::mq::QueueFile;
+use crate::ipc::saved::MqState;
 use crate::kernel::pidfd::PidFile;
 use crate::kernel::thread_group::saved::ThreadGroupState;
 use crate::net::file::SocketFileState;
@@ -74,6 +80,26 @@ pub enum OpsState {
     Pid(Id<ThreadGroupState>),
     /// A Unix socket.
     Unix(SocketFileState),
+    /// A terminal.
+    Terminal {
+        /// Which.
+        tty: Id<TtyState>,
+        /// Hang-ups that it had seen when this was opened.
+        hangups: u32,
+    },
+    /// A regular file of a host directory.
+    Gofer {
+        /// Where.
+        path: PathState,
+        /// How it is open.
+        state: GoferFileState,
+    },
+    /// A POSIX message queue.
+    MessageQueue(Id<MqState>),
+    /// inotify.
+    Inotify(InotifyState),
+    /// The other side of a pty.
+    PtyMaster(Id<TtyState>),
     /// A host stream, by name.
     Host(String),
     /// What `/proc/nanovisor/checkpoint` is.
@@ -142,6 +168,11 @@ impl OpsState {
             }
             OpsState::Pid(group) => PidFile::of(&restorer.group(group)?),
             OpsState::Unix(state) => state.restore(restorer)?,
+            OpsState::Terminal { tty, hangups } => SlaveFile::restored(restorer.tty(tty)?, hangups),
+            OpsState::PtyMaster(tty) => MasterFile::restored(restorer.tty(tty)?),
+            OpsState::Gofer { path, state } => state.restore(path.restore(restorer)?.inode())?,
+            OpsState::MessageQueue(id) => Arc::new(QueueFile(restorer.mq(id)?)),
+            OpsState::Inotify(state) => state.restore(restorer)?,
             OpsState::Host(name) => restorer.given.take(&name, &kernel.reactor)?,
             OpsState::Checkpoint => Arc::new(crate::fs::proc::nanovisor::CheckpointFile::new(&kernel)),
         })

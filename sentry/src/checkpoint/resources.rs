@@ -32,8 +32,8 @@ impl ImageIdentity {
 /// What a restore must be given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// The root image.
-    pub image: ImageIdentity,
+    /// The root image, where the root is one.
+    pub image: Option<ImageIdentity>,
 }
 
 impl Resources {
@@ -41,25 +41,39 @@ impl Resources {
     ///
     /// # Errors
     /// It is another one.
-    pub fn check(&self, image: &RofsFs) -> Result<(), Unusable> {
-        if self.image == ImageIdentity::of(image) {
+    pub fn check(&self, image: Option<&RofsFs>) -> Result<(), Unusable> {
+        // An image that nothing was made from does no harm.
+        if self.image.is_none() || self.image == image.map(ImageIdentity::of) {
             return Ok(());
         }
-        Err(Unusable::Resource("the image that it was made from; the one given is another".to_owned()))
+        Err(Unusable::Resource("the image that it was made from; the one given is another, or none".to_owned()))
     }
 }
 
 /// Host descriptors by name.
 pub struct Given {
-    named: HashMap<String, OwnedFd>,
+    streams: HashMap<String, OwnedFd>,
+    terminal: Option<HostTerminal>,
     null: OwnedFd,
 }
 
+/// A terminal of the host, and its rows and columns.
+pub type HostTerminal = (OwnedFd, (u16, u16));
+
 impl Given {
-    /// The standard streams, and what stands for others.
+    /// The standard streams, a terminal for a program that has one, and what stands for others.
     #[must_use]
-    pub fn streams(streams: [OwnedFd; 3], null: OwnedFd) -> Self {
-        Given { named: STREAMS.into_iter().map(str::to_owned).zip(streams).collect(), null }
+    pub fn new(streams: [Option<OwnedFd>; 3], terminal: Option<HostTerminal>, null: OwnedFd) -> Self {
+        let named = STREAMS.into_iter().zip(streams).filter_map(|(name, fd)| Some((name.to_owned(), fd?)));
+        Given { streams: named.collect(), terminal, null }
+    }
+
+    /// The other side of the first process's terminal.
+    ///
+    /// # Errors
+    /// It was not given.
+    pub fn terminal(&mut self) -> Result<HostTerminal, Unusable> {
+        self.terminal.take().ok_or_else(|| Unusable::Resource("a terminal (--tty), for its program had one".to_owned()))
     }
 
     /// The operations of the stream `name`.
@@ -71,7 +85,7 @@ impl Given {
             return Ok(HostFile::stream(reactor, self.null.try_clone()?, HostFile::UNNAMED)?.0);
         }
         let known = STREAMS.into_iter().find(|n| *n == name).ok_or(Unusable::Corrupt("a stream's name"))?;
-        let fd = self.named.remove(name).ok_or_else(|| Unusable::Resource(format!("a descriptor for {name}")))?;
+        let fd = self.streams.remove(name).ok_or_else(|| Unusable::Resource(format!("a descriptor for {name}")))?;
         Ok(HostFile::stream(reactor, fd, known)?.0)
     }
 }

@@ -11,11 +11,13 @@ use snapshot::{Kind, Reader, decode};
 
 use crate::checkpoint::features::Features;
 use crate::checkpoint::pages;
-use crate::checkpoint::resources::{Given, Resources};
+use crate::checkpoint::resources::{Given, HostTerminal, Resources};
 use crate::checkpoint::service::{Identity, Origin};
 use crate::checkpoint::state::KernelState;
-use crate::checkpoint::{Restorer, Unusable};
+use crate::checkpoint::{Id, Restorer, Unusable};
+use crate::fs::gofer::Connection;
 use crate::fs::rofs::RofsFs;
+use crate::fs::tty::saved::TtyState;
 use crate::fs::{anon, tty};
 use crate::kernel::clock::Clock;
 use crate::kernel::task::{Run, Task, Tid};
@@ -28,10 +30,14 @@ pub struct Source {
     pub state: Vec<u8>,
     /// The pages file.
     pub pages: File,
-    /// The root image.
-    pub image: File,
+    /// The root image, where the root is one.
+    pub image: Option<File>,
+    /// The gofer, where it serves host directories.
+    pub gofer: Option<OwnedFd>,
     /// Standard streams.
-    pub streams: [OwnedFd; 3],
+    pub streams: [Option<OwnedFd>; 3],
+    /// The first process's terminal, with its rows and columns.
+    pub terminal: Option<HostTerminal>,
     /// Stands for descriptors of the host that nobody gives anew: streams of processes that were executed from outside.
     pub null: OwnedFd,
 }
@@ -70,15 +76,17 @@ pub fn restore(
     let frames = pages::map(source.pages, reader.id())?;
     let clock = Clock::resumed(state.clock.monotonic, state.clock.boot);
     let kernel = Kernel::with_clock(platform, memory, options, clock)?;
-    let image = RofsFs::open(&kernel.vfs, &kernel.memory, source.image);
+    let image = source.image.map(|image| RofsFs::open(&kernel.vfs, &kernel.memory, image)).transpose();
     let image = image.map_err(|e| Unusable::Resource(format!("its image: {e}")))?;
-    resources.check(&image)?;
+    resources.check(image.as_deref())?;
+    let gofer = source.gofer.map(|socket| Connection::new(&kernel, socket)).transpose();
+    let gofer = gofer.map_err(|e| Unusable::Resource(format!("a gofer: {e}")))?;
     let origin = if instance.forked { Origin::Forked } else { Origin::Restored };
     kernel.checkpoints.set_identity(Identity::new(origin));
     tty::device::register(&kernel);
     let container = state.container.restore(&kernel, instance);
-    let given = Given::streams(source.streams, source.null);
-    let mut restorer = Restorer::new(&kernel, &mut state, frames, image, given, container.clone());
+    let given = Given::new(source.streams, source.terminal, source.null);
+    let mut restorer = Restorer::new(&kernel, &mut state, frames, image, gofer, given, container.clone());
     restorer.run(state)?;
     instance.introduce(&kernel, &container)?;
     Ok(kernel)
@@ -87,6 +95,11 @@ pub fn restore(
 impl Restorer {
     fn run(&mut self, state: KernelState) -> Result<(), Unusable> {
         let kernel = self.kernel.clone();
+        state.locks.restore(&kernel.file_locks)?;
+        // Names in devpts are those of the terminals that there are.
+        for id in self.ttys.ids() {
+            self.tty(id)?;
+        }
         self.top = Some(self.mount_space(state.container.mounts)?.root());
         self.restore_tasks()?;
         // Parents come first, so that nothing nests deeply.
@@ -105,16 +118,22 @@ impl Restorer {
             let _ = kernel.memfds.set(self.tmp_fs(fs)?);
         }
         self.link()?;
-        self.container.clone().settle(state.container.tree, self)?;
+        self.container.clone().settle(state.container, self)?;
         self.link()?;
         let waiters = std::mem::take(&mut self.waiters);
         kernel.futexes.line_up(waiters);
         for session in state.sessions {
             session.restore(self)?;
         }
+        self.abandon(state.consoles)?;
         if let Some(id) = state.vdso {
             let object = self.object(id)?;
             kernel.vdso.adopt(&kernel, object).map_err(Unusable::step("the vDSO"))?;
+        }
+        if let Some(mut gofer) = self.gofer.take() {
+            // From here on nobody waits for it on a thread.
+            gofer.drive(&kernel)?;
+            self.container.set_gofer(gofer);
         }
         self.mms.ids().filter_map(|id| self.mms.made(id)).for_each(|mm| refresh_random(&mm));
         Ok(())
@@ -133,6 +152,18 @@ impl Restorer {
         }
         if tree.group(Tid(1)).is_none() {
             return Err(Unusable::Corrupt("no first process"));
+        }
+        Ok(())
+    }
+
+    /// Whoever sat at these terminals is not there any more, unless somebody else sits there now.
+    fn abandon(&mut self, consoles: Vec<Id<TtyState>>) -> Result<(), Unusable> {
+        for id in consoles {
+            let tty = self.tty(id)?;
+            let relayed = self.kernel.consoles.lock().iter().any(|console| Arc::ptr_eq(console.tty(), &tty));
+            if !relayed {
+                tty.abandon();
+            }
         }
         Ok(())
     }

@@ -10,12 +10,19 @@ use crate::checkpoint::ops::OpsState;
 use crate::checkpoint::resources::Given;
 use crate::checkpoint::state::KernelState;
 use crate::checkpoint::table::{In, obtain};
+use crate::fs::gofer::Connection;
 use crate::fs::pipe::Pipe;
 use crate::fs::pipe::saved::PipeState;
 use crate::fs::rofs::RofsFs;
 use crate::fs::tmpfs::saved::{NodeState, TmpFsState};
 use crate::fs::tmpfs::{Node, TmpFs};
-use crate::ipc::sem::{UndoList, UndoState};
+use crate::fs::tty::Tty;
+use crate::fs::tty::saved::TtyState;
+use crate::ipc::mq::MessageQueue;
+use crate::ipc::msg::Queue;
+use crate::ipc::saved::{MqState, MsgState, SegmentState, SemState, UndoState};
+use crate::ipc::sem::{Set, UndoList};
+use crate::ipc::shm::Segment;
 use crate::kernel::Kernel;
 use crate::kernel::container::Container;
 use crate::kernel::futex::Waiter;
@@ -43,8 +50,10 @@ pub struct Restorer {
     pub kernel: Arc<Kernel>,
     /// The pages file.
     pub frames: Arc<FrameFile>,
-    /// The root image.
-    pub image: Arc<RofsFs>,
+    /// The root image, where there is one.
+    pub image: Option<Arc<RofsFs>>,
+    /// The gofer, where there is one.
+    pub gofer: Option<Connection>,
     /// Host descriptors given anew.
     pub given: Given,
     pub tasks: In<Task, TaskState>,
@@ -66,6 +75,11 @@ pub struct Restorer {
     pub sockets: In<UnixSocket, UnixState>,
     pub undo_lists: In<UndoList, UndoState>,
     pub mount_spaces: In<MountNs, MountNsState>,
+    pub ttys: In<Tty, TtyState>,
+    pub segments: In<Segment, SegmentState>,
+    pub sem_sets: In<Set, SemState>,
+    pub msg_queues: In<Queue, MsgState>,
+    pub mqs: In<MessageQueue, MqState>,
     /// The one container.
     pub container: Arc<Container>,
     /// Its topmost mount, once that is there.
@@ -96,11 +110,13 @@ macro_rules! getters {
 impl Restorer {
     /// Tables of these states. The parts of `state` that are no tables stay in it.
     #[must_use]
+    #[allow(clippy::too_many_arguments, reason = "each is given once, by name")]
     pub fn new(
         kernel: &Arc<Kernel>,
         state: &mut KernelState,
         frames: Arc<FrameFile>,
-        image: Arc<RofsFs>,
+        image: Option<Arc<RofsFs>>,
+        gofer: Option<Connection>,
         given: Given,
         container: Arc<Container>,
     ) -> Self {
@@ -113,6 +129,7 @@ impl Restorer {
             kernel: kernel.clone(),
             frames,
             image,
+            gofer,
             given,
             tasks: table!(tasks),
             groups: table!(groups),
@@ -133,6 +150,11 @@ impl Restorer {
             sockets: table!(sockets),
             undo_lists: table!(undo_lists),
             mount_spaces: table!(mount_spaces),
+            ttys: table!(ttys),
+            segments: table!(segments),
+            sem_sets: table!(sem_sets),
+            msg_queues: table!(msg_queues),
+            mqs: table!(mqs),
             container,
             top: None,
             kept: Vec::new(),
@@ -178,8 +200,26 @@ impl Restorer {
         undo_list: undo_lists, UndoList, UndoState, UndoState::restore;
         /// A mount namespace.
         mount_space: mount_spaces, MountNs, MountNsState, MountNsState::restore;
+        /// A terminal.
+        tty: ttys, Tty, TtyState, TtyState::restore;
+        /// A System V segment.
+        segment: segments, Segment, SegmentState, SegmentState::restore;
+        /// A set of semaphores.
+        sem_set: sem_sets, Set, SemState, SemState::restore;
+        /// A System V message queue.
+        msg_queue: msg_queues, Queue, MsgState, MsgState::restore;
+        /// A POSIX message queue.
+        mq: mqs, MessageQueue, MqState, MqState::restore;
         /// A Unix socket.
         socket: sockets, UnixSocket, UnixState, UnixState::restore;
+    }
+
+    /// The image below the root.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn image(&self) -> Result<&Arc<RofsFs>, Unusable> {
+        self.image.as_ref().ok_or(Unusable::Corrupt("a file of no image"))
     }
 
     /// Who looks names up on behalf of the restore.

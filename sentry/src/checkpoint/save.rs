@@ -11,6 +11,7 @@ use crate::checkpoint::resources::{ImageIdentity, Resources};
 use crate::checkpoint::state::{ClockState, KernelState};
 use crate::checkpoint::{Failure, Refused, Saver};
 use crate::fs::anon;
+use crate::fs::gofer::GoferInode;
 use crate::fs::rofs::{RofsFs, RofsInode};
 use crate::fs::tmpfs::Node;
 use crate::kernel::{Kernel, random};
@@ -39,7 +40,7 @@ impl Destination {
         let mut writer = Writer::new(id);
         let features = Features::of_host(&*kernel.platform);
         writer.section(Kind::Features, encode(Kind::Features, &features)?);
-        let resources = Resources { image: ImageIdentity::of(&*image_of(kernel)?) };
+        let resources = Resources { image: image_of(kernel)?.as_deref().map(ImageIdentity::of) };
         writer.section(Kind::Resources, encode(Kind::Resources, &resources)?);
         writer.section(Kind::Kernel, encode(Kind::Kernel, &state)?);
         saver.pages.write(&self.pages, id)?;
@@ -54,17 +55,20 @@ impl Destination {
     }
 }
 
-/// The image below the root.
-fn image_of(kernel: &Kernel) -> Result<Arc<RofsFs>, Refused> {
+/// The image below the root; none below a host directory.
+fn image_of(kernel: &Kernel) -> Result<Option<Arc<RofsFs>>, Refused> {
     let containers = kernel.containers.all();
     let mounts = containers.first().and_then(|container| container.mounts());
     let root = mounts.map(|mounts| mounts.root().sb.root.inode().clone());
+    if root.as_ref().and_then(GoferInode::inode_of).is_some() {
+        return Ok(None);
+    }
     let node = root.as_ref().and_then(|inode| inode.as_any().downcast_ref::<Node>());
     let lower = node.and_then(Node::shown).and_then(|inode| {
         let file = inode.as_any().downcast_ref::<RofsInode>();
         file.map(RofsInode::file_system)
     });
-    lower.ok_or_else(|| Refused::new("a root that is no image"))
+    lower.map(Some).ok_or_else(|| Refused::new("a root that is neither one image nor a host directory"))
 }
 
 impl Kernel {
@@ -107,13 +111,9 @@ impl Kernel {
             exit: _,
             tick: _,
         } = &**self;
-        if !consoles.lock().is_empty() {
-            return Err(Refused::because("a terminal", "run the program with --no-tty"));
-        }
-        if !file_locks.is_empty() {
-            return Err(Refused::new("a file lock (fcntl, flock)"));
-        }
+        let locks = file_locks.save()?;
         let container = containers.save(saver)?;
+        let consoles = consoles.lock().iter().map(|console| saver.ttys.id(console.tty())).collect();
         self.tasks().iter().for_each(|task| {
             let _ = saver.tasks.id(task);
         });
@@ -136,7 +136,9 @@ impl Kernel {
                     next_anon_inode: anon::next_ino(),
                     attached,
                     sessions,
+                    consoles,
                     fifos,
+                    locks,
                     $($name),*
                 }
             }};
@@ -160,7 +162,12 @@ impl Kernel {
             pipes,
             sockets,
             undo_lists,
-            mount_spaces
+            mount_spaces,
+            ttys,
+            segments,
+            sem_sets,
+            msg_queues,
+            mqs
         ))
     }
 }

@@ -12,7 +12,13 @@ use crate::fs::pipe::Pipe;
 use crate::fs::pipe::saved::PipeState;
 use crate::fs::tmpfs::saved::{NodeState, TmpFsState};
 use crate::fs::tmpfs::{Node, TmpFs};
-use crate::ipc::sem::{UndoList, UndoState};
+use crate::fs::tty::Tty;
+use crate::fs::tty::saved::TtyState;
+use crate::ipc::mq::MessageQueue;
+use crate::ipc::msg::Queue;
+use crate::ipc::saved::{MqState, MsgState, SegmentState, SemState, UndoState};
+use crate::ipc::sem::{Set, UndoList};
+use crate::ipc::shm::Segment;
 use crate::kernel::Kernel;
 use crate::kernel::signal::Actions;
 use crate::kernel::signal::saved::ActionsState;
@@ -55,6 +61,11 @@ pub struct Saver {
     pub sockets: Out<UnixSocket, UnixState>,
     pub undo_lists: Out<UndoList, UndoState>,
     pub mount_spaces: Out<MountNs, MountNsState>,
+    pub ttys: Out<Tty, TtyState>,
+    pub segments: Out<Segment, SegmentState>,
+    pub sem_sets: Out<Set, SemState>,
+    pub msg_queues: Out<Queue, MsgState>,
+    pub mqs: Out<MessageQueue, MqState>,
     /// Where guest memory goes in the pages file.
     pub pages: PagePlan,
     /// The file systems that root dentries are the roots of.
@@ -88,6 +99,11 @@ impl Saver {
             sockets: Out::default(),
             undo_lists: Out::default(),
             mount_spaces: Out::default(),
+            ttys: Out::default(),
+            segments: Out::default(),
+            sem_sets: Out::default(),
+            msg_queues: Out::default(),
+            mqs: Out::default(),
             pages: PagePlan::new(kernel.memory.clone()),
             roots: HashMap::new(),
             openers: HashMap::new(),
@@ -126,7 +142,8 @@ impl Saver {
                 self.ops.push(state);
                 saved += 1;
             }
-            drain!(mount_spaces, supers, mounts, dentries, tmpfs, nodes, objects, pipes, sockets, undo_lists);
+            drain!(mount_spaces, supers, mounts, dentries, tmpfs, nodes, objects, pipes, sockets, undo_lists, ttys);
+            drain!(segments, sem_sets, msg_queues, mqs);
             if saved == 0 {
                 return Ok(());
             }

@@ -6,7 +6,8 @@ use crate::checkpoint::Id;
 use crate::checkpoint::ops::OpsState;
 use crate::fs::pipe::saved::PipeState;
 use crate::fs::tmpfs::saved::{NodeState, TmpFsState};
-use crate::ipc::sem::UndoState;
+use crate::fs::tty::saved::TtyState;
+use crate::ipc::saved::{MqState, MsgState, SegmentState, SemState, UndoState};
 use crate::kernel::container::saved::ContainerState;
 use crate::kernel::session::saved::SessionState;
 use crate::kernel::signal::saved::ActionsState;
@@ -16,6 +17,7 @@ use crate::mm::object::saved::ObjectState;
 use crate::mm::saved::MmState;
 use crate::net::unix::saved::UnixState;
 use crate::vfs::InodeKey;
+use crate::vfs::locks::saved::LocksState;
 use crate::vfs::saved::{DentryState, FdTableState, FileState, FsContextState, MountNsState, MountState, SuperState};
 
 /// Where the clocks stood.
@@ -41,6 +43,8 @@ pub struct KernelState {
     /// All attached mounts, parents first.
     pub attached: Vec<Id<MountState>>,
     pub sessions: Vec<SessionState>,
+    /// Terminals whose other side is outside.
+    pub consoles: Vec<Id<TtyState>>,
     pub tasks: Vec<TaskState>,
     pub groups: Vec<ThreadGroupState>,
     pub actions: Vec<ActionsState>,
@@ -60,5 +64,11 @@ pub struct KernelState {
     pub sockets: Vec<UnixState>,
     pub undo_lists: Vec<UndoState>,
     pub mount_spaces: Vec<MountNsState>,
+    pub ttys: Vec<TtyState>,
+    pub segments: Vec<SegmentState>,
+    pub sem_sets: Vec<SemState>,
+    pub msg_queues: Vec<MsgState>,
+    pub mqs: Vec<MqState>,
     pub fifos: Vec<(InodeKey, Id<PipeState>)>,
+    pub locks: LocksState,
 }

@@ -1,5 +1,7 @@
 //! `inotify(7)`: a queue of what happened to watched inodes.
 
+pub mod saved;
+
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,7 +42,7 @@ const ALWAYS: u32 = event::UNMOUNT | event::IGNORED;
 /// `sizeof(struct inotify_event)`, which names are padded to.
 const HEADER: usize = 16;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Queued {
     wd: i32,
     mask: u32,
@@ -230,8 +232,8 @@ impl Watcher for Inotify {
 }
 
 impl FileOps for Inotify {
-    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
-        Err(Refused::new("an inotify instance"))
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        Ok(OpsState::Inotify(self.state(saver)?))
     }
 
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {

@@ -16,7 +16,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 const IPC_PRIVATE: i32 = 0;
 
 /// Owner and mode of an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Perm {
     /// Key, 0 for a private one.
     pub key: i32,
@@ -202,6 +202,31 @@ impl<T> Ids<T> {
     #[must_use]
     pub fn highest(&self) -> i32 {
         self.entries.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// The sequence number of the next object.
+    #[must_use]
+    pub fn seq(&self) -> u16 {
+        self.seq
+    }
+
+    /// Goes on with this sequence number.
+    pub fn set_seq(&mut self, seq: u16) {
+        self.seq = seq & 0x7fff;
+    }
+
+    /// All objects, with ids and keys.
+    pub fn keyed(&self) -> impl Iterator<Item = (i32, i32, &Arc<T>)> {
+        self.entries.values().map(|e| (e.id, e.key, &e.object))
+    }
+
+    /// Adds an object that has an id already; `false` where that is none, or is taken.
+    pub fn insert(&mut self, id: i32, key: i32, object: Arc<T>) -> bool {
+        let free = id >= 0 && !self.entries.contains_key(&(id % IPCMNI));
+        if free {
+            self.entries.insert(id % IPCMNI, Entry { id, key, object });
+        }
+        free
     }
 
     /// All objects.

@@ -3,6 +3,7 @@
 pub mod ids;
 pub mod mq;
 pub mod msg;
+pub mod saved;
 pub mod sem;
 pub mod shm;
 
@@ -36,20 +37,6 @@ impl Ipc {
             msg: Mutex::new(Level::Ipc, ids::Ids::default()),
             mq: Mutex::new(Level::Ipc, BTreeMap::new()),
         }
-    }
-}
-
-impl Ipc {
-    /// Whether there is no object.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Ipc { ino: _, shm, sem, msg, mq } = self;
-        // One after the other: they are of one level.
-        let shm = shm.lock().is_empty();
-        let sem = sem.lock().is_empty();
-        let msg = msg.lock().is_empty();
-        let mq = mq.lock().is_empty();
-        shm && sem && msg && mq
     }
 }
 

@@ -1,5 +1,7 @@
 //! POSIX message queues (`ipc/mqueue.c`).
 
+pub mod saved;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
@@ -151,8 +153,9 @@ impl MessageQueue {
 pub struct QueueFile(pub Arc<MessageQueue>);
 
 impl FileOps for QueueFile {
-    fn save(&self, _file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
-        Err(Refused::new("a POSIX message queue"))
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let QueueFile(queue) = self;
+        Ok(OpsState::MessageQueue(saver.mqs.id(queue)))
     }
 
     /// What mq_overview(7) shows of `/dev/mqueue/NAME`.
@@ -233,8 +236,8 @@ impl Op for SendOp {
         Err(Errno::ETIMEDOUT)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::MqSend(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {
@@ -293,8 +296,8 @@ impl Op for ReceiveOp {
         Err(Errno::ETIMEDOUT)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::MqReceive(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {

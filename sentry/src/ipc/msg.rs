@@ -1,5 +1,7 @@
 //! Message queues (`ipc/msg.c`).
 
+pub mod saved;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -155,8 +157,8 @@ impl Op for SendOp {
         Err(Errno::ERESTARTNOHAND)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::MsgSend(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {
@@ -246,8 +248,8 @@ impl Op for ReceiveOp {
         Err(Errno::ERESTARTNOHAND)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::MsgReceive(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {

@@ -1,5 +1,7 @@
 //! Semaphore sets (`ipc/sem.c`).
 
+pub mod saved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -7,7 +9,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::checkpoint::op::OpState;
-use crate::checkpoint::{Object, Refused, Restorer, Saver, Unusable};
+use crate::checkpoint::{Refused, Saver};
 use crate::ipc::IPC_NOWAIT;
 use crate::ipc::Ipc;
 use crate::ipc::ids::Perm;
@@ -31,7 +33,7 @@ pub const SEMVMX: i32 = 32767;
 pub const SEM_UNDO: u32 = 0x1000;
 
 /// One operation: `struct sembuf`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SemBuf {
     /// Which semaphore.
     pub num: u16,
@@ -42,7 +44,7 @@ pub struct SemBuf {
 }
 
 /// A semaphore.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Sem {
     /// Value, 0..=[`SEMVMX`].
     pub value: i32,
@@ -194,6 +196,14 @@ impl Set {
 }
 
 impl State {
+    /// Counts one more that waits; answers its number.
+    fn count_waiter(&mut self, on: (u16, bool)) -> u64 {
+        let id = self.next_waiter;
+        self.next_waiter += 1;
+        self.waiters.insert(id, on);
+        id
+    }
+
     fn add_undo(&mut self, id: u64, ops: &[SemBuf]) -> Result<(), Blocked> {
         let count = self.sems.len();
         let mut adjust = self.undo.get(&id).cloned().unwrap_or_else(|| vec![0; count]);
@@ -209,6 +219,9 @@ impl State {
     }
 }
 
+/// Numbers of undo lists: names, no state.
+static NEXT_LIST: AtomicU64 = AtomicU64::new(1);
+
 /// What a process's SEM_UNDO operations are undone by; shared by CLONE_SYSVSEM. Dropping the last undoes them.
 pub struct UndoList {
     kernel: Weak<Kernel>,
@@ -222,11 +235,10 @@ impl UndoList {
     /// An empty list of process `pid`.
     #[must_use]
     pub fn new(kernel: &Arc<Kernel>, ipc: &Arc<Ipc>, pid: i32) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(UndoList {
             kernel: Arc::downgrade(kernel),
             ipc: Arc::downgrade(ipc),
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_LIST.fetch_add(1, Ordering::Relaxed),
             pid,
             sets: Mutex::new(Level::Leaf, BTreeSet::new()),
         })
@@ -236,32 +248,6 @@ impl UndoList {
     fn note(&self, set: i32) -> u64 {
         self.sets.lock().insert(set);
         self.id
-    }
-}
-
-/// [`UndoList`] as saved state: who shares one. Sets of semaphores are not saved, so there is nothing in it.
-#[derive(serde::Serialize, serde::Deserialize)]
-pub struct UndoState {
-    pid: i32,
-}
-
-impl Object for UndoList {
-    type State = UndoState;
-
-    fn save(self: &Arc<Self>, _saver: &mut Saver) -> Result<UndoState, Refused> {
-        // The kernel refuses to be saved while there is any set that the list could name.
-        let UndoList { kernel: _, ipc: _, id: _, pid, sets: _ } = &**self;
-        Ok(UndoState { pid: *pid })
-    }
-}
-
-impl UndoState {
-    /// The list.
-    ///
-    /// # Errors
-    /// None.
-    pub fn restore(self, restorer: &mut Restorer) -> Result<Arc<UndoList>, Unusable> {
-        Ok(UndoList::new(&restorer.kernel, &restorer.container.ns.ipc, self.pid))
     }
 }
 
@@ -304,10 +290,12 @@ impl Op for SemOp {
             Err(Blocked::Not(errno)) => Attempt::Done(Err(errno)),
             Err(Blocked::On(num, zero)) => {
                 let mut state = self.set.state.lock();
-                let next = state.next_waiter;
-                let id = *self.waiter.get_or_insert(next);
-                state.next_waiter = next.max(id + 1);
-                state.waiters.insert(id, (num, zero));
+                match self.waiter {
+                    Some(id) => {
+                        let _ = state.waiters.insert(id, (num, zero));
+                    }
+                    None => self.waiter = Some(state.count_waiter((num, zero))),
+                }
                 Attempt::Pending
             }
         }
@@ -326,8 +314,8 @@ impl Op for SemOp {
         Err(Errno::EINTR)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Sem(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {

@@ -1,5 +1,7 @@
 //! Shared memory segments (`ipc/shm.c`): memory objects that programs attach by number.
 
+pub mod saved;
+
 use std::sync::{Arc, Weak};
 
 use abi::{AddrRange, Errno};
@@ -28,7 +30,7 @@ pub const SHM_LOCKED: u32 = 0o2000;
 const SYSV_DEV: u64 = 0xff00_0001;
 
 /// What changes in a segment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct State {
     /// Owner and mode.
     pub perm: Perm,
@@ -169,8 +171,8 @@ impl Mappable for Segment {
 
     fn save(
         self: Arc<Self>,
-        _saver: &mut crate::checkpoint::Saver,
+        saver: &mut crate::checkpoint::Saver,
     ) -> Result<crate::mm::saved::MappableState, crate::checkpoint::Refused> {
-        Err(crate::checkpoint::Refused::new(format!("the System V shared memory segment {}", self.id)))
+        Ok(crate::mm::saved::MappableState::Segment(saver.segments.id(&self)))
     }
 }

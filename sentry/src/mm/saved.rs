@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::pages::PageRun;
 use crate::checkpoint::{Bytes, Id, Object, Refused, Restorer, Saver, Unusable};
+use crate::ipc::saved::SegmentState;
 use crate::mm::layout::Layout;
 use crate::mm::map::counts_as_writable;
 use crate::mm::mappable::Mappable;
@@ -18,6 +19,7 @@ use crate::mm::object::saved::ObjectState;
 use crate::mm::pma::{Pma, Pmas};
 use crate::mm::vma::{FileBacking, Vma, VmaFlags};
 use crate::mm::{Mm, MmLimits, ProgramInfo, Vmas};
+use crate::vfs::FileDescription;
 use crate::vfs::saved::FileState;
 
 /// A thing that is mapped.
@@ -27,13 +29,28 @@ pub enum MappableState {
     Object(Id<ObjectState>),
     /// A file of the root image, by its number there.
     Image(u64),
+    /// Whatever its open file maps.
+    OfFile,
+    /// System V shared memory.
+    Segment(Id<SegmentState>),
 }
 
 impl MappableState {
-    fn restore(&self, restorer: &mut Restorer) -> Result<Arc<dyn Mappable>, Unusable> {
+    fn restore(
+        &self,
+        file: Option<&Arc<FileDescription>>,
+        restorer: &mut Restorer,
+    ) -> Result<Arc<dyn Mappable>, Unusable> {
         Ok(match self {
+            MappableState::OfFile => {
+                let file = file.ok_or(Unusable::Corrupt("a mapping of no file"))?;
+                file.ops.mappable(file).map_err(Unusable::step("a mapped file"))?
+            }
             MappableState::Object(id) => restorer.object(*id)?,
-            MappableState::Image(nid) => restorer.image.inode(*nid).map_err(Unusable::step("a file of the image"))?,
+            MappableState::Segment(id) => restorer.segment(*id)?,
+            MappableState::Image(nid) => {
+                restorer.image()?.inode(*nid).map_err(Unusable::step("a file of the image"))?
+            }
         })
     }
 }
@@ -124,11 +141,14 @@ impl Vma {
         let Vma { prot, max, flags, file, name, pkey } = self;
         let file = match file {
             None => None,
-            Some(FileBacking { mappable, offset, file }) => Some(BackingState {
-                mappable: mappable.clone().save(saver)?,
-                offset: *offset,
-                file: file.as_ref().map(|file| saver.files.id(file)),
-            }),
+            Some(FileBacking { mappable, offset, file }) => {
+                let mappable = mappable.clone().save(saver)?;
+                if file.is_none() && matches!(mappable, MappableState::OfFile) {
+                    return Err(Refused::new("a mapping of a host directory's file that is not open"));
+                }
+                let file = file.as_ref().map(|file| saver.files.id(file));
+                Some(BackingState { mappable, offset: *offset, file })
+            }
         };
         let name = name.as_ref().map(|name| Bytes(name.to_vec()));
         let (prot, max, flags) = (prot.bits(), max.bits(), flags.bits());
@@ -174,11 +194,11 @@ impl VmaState {
         }
         let file = match self.file {
             None => None,
-            Some(backing) if backing.offset.is_multiple_of(PAGE_SIZE) => Some(FileBacking {
-                mappable: backing.mappable.restore(restorer)?,
-                offset: backing.offset,
-                file: backing.file.map(|id| restorer.file(id)).transpose()?,
-            }),
+            Some(backing) if backing.offset.is_multiple_of(PAGE_SIZE) => {
+                let file = backing.file.map(|id| restorer.file(id)).transpose()?;
+                let mappable = backing.mappable.restore(file.as_ref(), restorer)?;
+                Some(FileBacking { mappable, offset: backing.offset, file })
+            }
             Some(_) => return Err(bad()),
         };
         let vma = Vma {

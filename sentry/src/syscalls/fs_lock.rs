@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
+use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Saver;
 use crate::checkpoint::op::OpState;
+use crate::checkpoint::{Id, Restorer, Saver, Unusable};
 use crate::kernel::op::{self, Attempt, Op, SyscallResult, ok};
 use crate::kernel::task::CurrentTask;
 use crate::kernel::wait::WaitGuard;
 use crate::syscall_table;
-use crate::vfs::locks::range::{Lock, Range};
+use crate::vfs::locks::range::{END, Lock, Range};
 use crate::vfs::locks::{Family, FileLocks, Held, LockKey, Refused, WHOLE};
-use crate::vfs::{FdNum, FileDescription, OpenFlags};
+use crate::vfs::saved::FileState;
+use crate::vfs::{FdNum, FileDescription, InodeKey, OpenFlags};
 
 syscall_table! {
     73 flock(fd: FdNum, operation: i32);
@@ -41,6 +43,33 @@ impl LockOp {
     }
 }
 
+/// [`LockOp`].
+#[derive(Serialize, Deserialize)]
+pub struct LockState {
+    file: Id<FileState>,
+    fd: Option<i32>,
+    key: InodeKey,
+    range: Range,
+    what: Held,
+}
+
+impl LockState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let LockState { file, fd, key, range, what } = self;
+        if range.start > range.last || range.last > END {
+            return Err(Unusable::Corrupt("a wait for a lock"));
+        }
+        let (locks, file) = (restorer.kernel.file_locks.clone(), restorer.file(file)?);
+        let (ticket, key) = (locks.ticket(), LockKey::Inode(key));
+        locks.wait_again(key, range, what, ticket);
+        Ok(Box::new(LockOp { locks, file, fd: fd.map(FdNum), key, range, what, ticket }))
+    }
+}
+
 impl Op for LockOp {
     fn attempt(&mut self, cx: &mut CurrentTask<'_>) -> Attempt {
         match self.locks.lock(self.key, self.range, self.what, Some(self.ticket)) {
@@ -58,8 +87,14 @@ impl Op for LockOp {
         vec![self.locks.enlist(self.key, cx.waiter())]
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, crate::checkpoint::Refused> {
-        Err(crate::checkpoint::Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, crate::checkpoint::Refused> {
+        // It waits again under a new ticket.
+        let LockOp { locks: _, file, fd, key, range, what, ticket: _ } = self;
+        let LockKey::Inode(key) = *key else {
+            return Err(crate::checkpoint::Refused::new("a wait for a lock on a file without an inode"));
+        };
+        let (file, fd) = (saver.files.id(file), fd.map(|fd| fd.0));
+        Ok(OpState::Lock(LockState { file, fd, key, range: *range, what: *what }))
     }
 
     fn name(&self) -> &'static str {

@@ -3,6 +3,8 @@
 //! Nothing is lost where a call is interrupted: a seekable source moves only by what was written, and a pipe gets
 //! back what its other end did not take.
 
+pub mod saved;
+
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
@@ -246,8 +248,8 @@ impl Op for MoveOp {
         }
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Move(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {
@@ -420,8 +422,8 @@ impl Op for TeeOp {
         self.0.enlist(cx)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Move(self.0.state(saver)))
     }
 
     fn name(&self) -> &'static str {

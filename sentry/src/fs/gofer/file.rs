@@ -11,6 +11,7 @@ use nix::unistd::lseek;
 use super::GoferInode;
 use super::donated::{Donated, errno};
 use super::mapping::GoferMapping;
+use crate::checkpoint::ops::OpsState;
 use crate::fs::tmpfs::seek_regular;
 use crate::mm::mappable::Mappable;
 use crate::vfs::perm::without_set_id;
@@ -25,10 +26,10 @@ const KEEP_SIZE: u32 = 1;
 
 /// An open regular file.
 pub struct GoferFile {
-    inode: Arc<GoferInode>,
-    donated: Arc<Donated>,
+    pub(super) inode: Arc<GoferInode>,
+    pub(super) donated: Arc<Donated>,
     /// Whether writes take set-id bits off: whoever opened it lacks CAP_FSETID.
-    strips: bool,
+    pub(super) strips: bool,
 }
 
 impl GoferFile {
@@ -84,9 +85,10 @@ impl FileOps for GoferFile {
     fn save(
         &self,
         file: &FileDescription,
-        _saver: &mut crate::checkpoint::Saver,
-    ) -> Result<crate::checkpoint::ops::OpsState, crate::checkpoint::Refused> {
-        Err(crate::checkpoint::Refused::new(format!("the open file {} of a host directory", file.name())))
+        saver: &mut crate::checkpoint::Saver,
+    ) -> Result<OpsState, crate::checkpoint::Refused> {
+        let state = self.state(&file.name())?;
+        Ok(OpsState::Gofer { path: OpsState::path_of(file, saver)?, state })
     }
 
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, offset: u64) -> Result<usize, Errno> {

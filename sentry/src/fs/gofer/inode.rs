@@ -76,7 +76,9 @@ impl GoferInode {
         self.node
     }
 
-    pub(super) fn this(&self) -> Option<Arc<Self>> {
+    /// Itself, counted.
+    #[must_use]
+    pub fn this(&self) -> Option<Arc<Self>> {
         self.myself.upgrade()
     }
 
@@ -194,7 +196,9 @@ impl GoferInode {
         self.share_fd(fd, write)
     }
 
-    pub(super) fn inode_of(inode: &Arc<dyn Inode>) -> Option<&GoferInode> {
+    /// The file of a served directory that `inode` is, if it is one.
+    #[must_use]
+    pub fn inode_of(inode: &Arc<dyn Inode>) -> Option<&GoferInode> {
         inode.as_any().downcast_ref()
     }
 }

@@ -90,7 +90,8 @@ impl Mappable for GoferMapping {
         self: Arc<Self>,
         _saver: &mut crate::checkpoint::Saver,
     ) -> Result<crate::mm::saved::MappableState, crate::checkpoint::Refused> {
-        Err(crate::checkpoint::Refused::new("a mapped file of a host directory"))
+        // The open file that was mapped is saved, and mapped again.
+        Ok(crate::mm::saved::MappableState::OfFile)
     }
 
     fn translate(

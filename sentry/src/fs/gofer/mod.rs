@@ -10,6 +10,7 @@ mod file;
 mod inode;
 mod mapping;
 mod mounts;
+pub mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::sync::{Level, Mutex};
 use crate::vfs::mount::SuperBlock;
 use crate::vfs::{StatFs, Vfs};
 
+pub use file::GoferFile;
 pub use inode::GoferInode;
 pub use mounts::Connection;
 
@@ -65,6 +67,8 @@ pub struct GoferFs {
     client: Arc<Client>,
     io: Arc<IoPool>,
     vfs: DevNumbers,
+    /// Its number at the gofer.
+    index: u32,
     sharing: Sharing,
     readonly: bool,
     /// By the host's device and inode number.
@@ -116,6 +120,7 @@ impl GoferFs {
             client: client.clone(),
             io: io.clone(),
             vfs: DevNumbers { first: vfs.new_dev(), known: Mutex::new(Level::Leaf, Vec::new()) },
+            index: mount,
             sharing,
             readonly,
             inodes: Mutex::new(Level::Leaf, HashMap::new()),

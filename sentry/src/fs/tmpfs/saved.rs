@@ -160,8 +160,10 @@ impl NodeState {
     /// Corrupt state.
     pub fn restore(self, restorer: &mut Restorer) -> Result<Arc<Node>, Unusable> {
         let fs = restorer.tmp_fs(self.fs)?;
-        let lower = self.lower.map(|nid| restorer.image.inode(nid)).transpose();
-        let lower = lower.map_err(Unusable::step("an inode of the image"))?;
+        let lower = match self.lower {
+            Some(nid) => Some(restorer.image()?.inode(nid).map_err(Unusable::step("an inode of the image"))?),
+            None => None,
+        };
         let content = self.content.map(|id| restorer.object(id)).transpose()?;
         if self.kind == FileType::Regular && content.is_none() && lower.is_none() {
             return Err(Unusable::Corrupt("a file without content"));

@@ -71,6 +71,19 @@ impl Console {
             state.locked = false;
             state.size = [size.0, size.1, 0, 0];
         }
+        Self::relay(kernel, tty, host)
+    }
+
+    /// The console of a restored terminal, whose other side is `host` now.
+    ///
+    /// # Errors
+    /// As [`Console::start`].
+    pub fn again(kernel: &Arc<Kernel>, tty: Arc<Tty>, host: OwnedFd, size: (u16, u16)) -> std::io::Result<Arc<Self>> {
+        tty.resize([size.0, size.1, 0, 0]);
+        Self::relay(kernel, tty, host)
+    }
+
+    fn relay(kernel: &Arc<Kernel>, tty: Arc<Tty>, host: OwnedFd) -> std::io::Result<Arc<Self>> {
         let watch = kernel.reactor.watch(&host)?;
         let console = Arc::new(Console {
             tty,

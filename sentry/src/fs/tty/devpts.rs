@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use abi::Errno;
 
 use crate::fs::pseudo::{Listing, PseudoDir, PseudoFs};
+use crate::fs::tty::saved::Looks;
 use crate::fs::tty::{Ptys, Tty};
 use crate::kernel::Kernel;
 use crate::sync::{Level, Mutex};
@@ -51,6 +52,7 @@ impl Terminals {
                 ctime: now,
                 ..base
             };
+            let attr = tty.looks.map_or(attr, |Looks { perm, uid, gid }| Attr { perm, uid, gid, ..attr });
             Arc::new(PtyNode { fs: self.fs.clone(), attr: Mutex::new(Level::Leaf, attr), tty: Arc::downgrade(tty) })
         })
     }

@@ -23,7 +23,7 @@ pub struct SlaveFile {
     /// The terminal.
     pub tty: Arc<Tty>,
     /// Hang-ups of it when we were opened: one more, and we are dead.
-    hangups: u32,
+    pub(super) hangups: u32,
 }
 
 impl SlaveFile {
@@ -77,8 +77,9 @@ impl SlaveFile {
 }
 
 impl FileOps for SlaveFile {
-    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
-        Err(Refused::new(format!("the terminal {}", file.name())))
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let SlaveFile { tty, hangups } = self;
+        Ok(OpsState::Terminal { tty: tty.met(saver)?, hangups: *hangups })
     }
 
     /// Without job control: for transfers between files. Calls of programs come as [`ReadOp`].
@@ -180,8 +181,9 @@ impl MasterFile {
 }
 
 impl FileOps for MasterFile {
-    fn save(&self, file: &FileDescription, _saver: &mut Saver) -> Result<OpsState, Refused> {
-        Err(Refused::new(format!("the terminal {}", file.name())))
+    fn save(&self, _file: &FileDescription, saver: &mut Saver) -> Result<OpsState, Refused> {
+        let MasterFile { tty } = self;
+        Ok(OpsState::PtyMaster(tty.met(saver)?))
     }
 
     fn read(&self, _file: &FileDescription, dst: &mut IoSink<'_>, _offset: u64) -> Result<usize, Errno> {

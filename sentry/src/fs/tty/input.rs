@@ -3,20 +3,21 @@
 use std::collections::VecDeque;
 
 use abi::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::vfs::IoSink;
 
 /// Bytes that may wait, one less than N_TTY_BUF_SIZE: the last place is for a newline.
 pub const LIMIT: usize = 4095;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Typed {
     byte: u8,
     end: End,
 }
 
 /// Whether a byte ends a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// It does not.
     No,
@@ -27,7 +28,7 @@ pub enum End {
 }
 
 /// The input queue.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Input {
     bytes: VecDeque<Typed>,
     /// How many of them, from the front, lie in finished lines.
@@ -35,6 +36,11 @@ pub struct Input {
 }
 
 impl Input {
+    /// Whether it can be what was typed: of a snapshot nothing is known.
+    pub fn is_sound(&self) -> bool {
+        self.finished <= self.bytes.len() && self.bytes.len() <= 2 * LIMIT
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

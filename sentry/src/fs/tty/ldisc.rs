@@ -45,7 +45,8 @@ impl State {
             self.receive_one(*c, fx);
             taken += 1;
         }
-        if self.readable(true) {
+        // Whoever is in the middle of a read takes what it has not got yet, be it less than VMIN.
+        if self.readable(false) {
             fx.slave |= Events::READABLE;
         }
         if self.output.len() > 0 {

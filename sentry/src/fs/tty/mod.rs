@@ -9,11 +9,12 @@ mod ioctl;
 pub mod job;
 mod ldisc;
 mod output;
+pub mod saved;
 mod state;
 pub mod termios;
 #[cfg(test)]
 mod tests;
-mod transfer;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -46,6 +47,8 @@ pub struct Tty {
     node: OnceLock<Arc<dyn Inode>>,
     /// Who opened the master.
     owner: OnceLock<u32>,
+    /// Mode and owner that its inode had before a restore.
+    looks: Option<saved::Looks>,
     /// Who waits for the slave's side.
     slave_queue: WaitQueue,
     /// Who waits for the master's side.
@@ -104,6 +107,7 @@ impl Tty {
             state: Mutex::new(Level::File, State::new()),
             node: OnceLock::new(),
             owner: OnceLock::new(),
+            looks: None,
             slave_queue: WaitQueue::new(),
             master_queue: WaitQueue::new(),
         })

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::fs::tty::termios::{Termios, flag};
 
 /// Bytes that may wait before writers do.
@@ -12,7 +14,7 @@ const ECHO_ROOM: usize = 4096;
 const BEYOND_FLUSH: usize = 4096;
 
 /// The output side of a terminal.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Output {
     queue: VecDeque<u8>,
     /// Echoes made while output is stopped.
@@ -36,6 +38,13 @@ pub(super) fn is_continuation(c: u8, termios: &Termios) -> bool {
 }
 
 impl Output {
+    /// Whether it can be what was written: of a snapshot nothing is known.
+    pub fn is_sound(&self) -> bool {
+        let most = 2 * (CAPACITY + ECHO_ROOM);
+        let columns = self.column.max(self.canon_column);
+        self.queue.len() <= most && self.held.len() <= most && columns <= usize::MAX / 2
+    }
+
     pub fn len(&self) -> usize {
         self.queue.len()
     }

@@ -1,6 +1,7 @@
 //! What a terminal remembers: both directions, its settings, who has it open.
 
 use abi::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::fs::tty::input::Input;
 use crate::fs::tty::output::Output;
@@ -41,6 +42,7 @@ pub struct Effects {
 pub type WinSize = [u16; 4];
 
 /// A pty's state. The slave's side has the settings; the master's is raw.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     pub termios: Termios,
     pub size: WinSize,

@@ -1,5 +1,6 @@
 //! Terminal settings (`termios(3)`, `include/uapi/asm-generic/termbits.h`).
 
+use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Flag bits, named as in `termios(3)`; `libc`'s types differ between targets, so they stand here as `u32`.
@@ -72,7 +73,7 @@ pub mod cc {
 pub const DISABLED: u8 = 0;
 
 /// The kernel's `struct termios2`; `struct termios` is its first 36 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Serialize, Deserialize)]
 #[repr(C)]
 pub struct Termios {
     /// Input modes.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use abi::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::op::OpState;
-use crate::checkpoint::{Refused, Saver};
+use crate::checkpoint::{Id, Refused, Restorer, Saver, Unusable};
 use crate::fs::tty::termios::{cc, flag};
 use crate::fs::tty::{SlaveFile, Tty, job};
 use crate::kernel::op::{Attempt, Op};
 use crate::kernel::task::{CurrentTask, Task};
 use crate::kernel::timers::{TimerHandle, TimerTarget};
 use crate::kernel::wait::{Events, WaitGuard};
+use crate::vfs::saved::FileState;
 use crate::vfs::{FileDescription, IoCursor, IoSink, IoSource};
 
 /// VTIME's unit, nanoseconds.
@@ -36,7 +38,7 @@ struct Patience {
 }
 
 /// What VMIN and VTIME said when the read began.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Terms {
     minimum: usize,
     /// Nanoseconds between bytes; 0 for no limit.
@@ -59,6 +61,36 @@ impl Terms {
     }
 }
 
+/// A read or write that waits.
+#[derive(Serialize, Deserialize)]
+pub struct TtyTransfer {
+    file: Id<FileState>,
+    cursor: IoCursor,
+    terms: Option<Terms>,
+    deadline: Option<i64>,
+    write: bool,
+    begun: bool,
+}
+
+impl TtyTransfer {
+    /// The call of `task`.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, task: &Arc<Task>, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let TtyTransfer { file, cursor, terms, deadline, write, begun } = self;
+        let cursor = cursor.checked().ok_or(Unusable::Corrupt("a terminal's read or write"))?;
+        let file = restorer.file(file)?;
+        if write {
+            return Ok(Box::new(WriteOp { file, cursor, begun }));
+        }
+        let timers = &restorer.kernel.timers;
+        let patience =
+            deadline.map(|deadline| Patience { deadline, _timer: timers.add(deadline, Arc::new(Alarm(task.clone()))) });
+        Ok(Box::new(ReadOp { file, cursor, terms, patience }))
+    }
+}
+
 /// `read(2)` of a slave.
 pub struct ReadOp {
     file: Arc<FileDescription>,
@@ -68,7 +100,7 @@ pub struct ReadOp {
 }
 
 impl ReadOp {
-    pub fn new(file: Arc<FileDescription>, cursor: IoCursor) -> Self {
+    pub(super) fn new(file: Arc<FileDescription>, cursor: IoCursor) -> Self {
         ReadOp { file, cursor, terms: None, patience: None }
     }
 
@@ -151,8 +183,17 @@ impl Op for ReadOp {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let ReadOp { file, cursor, terms, patience } = self;
+        let state = TtyTransfer {
+            file: saver.files.id(file),
+            cursor: cursor.clone(),
+            terms: *terms,
+            deadline: patience.as_ref().map(|Patience { deadline, _timer: _ }| *deadline),
+            write: false,
+            begun: terms.is_some(),
+        };
+        Ok(OpState::Terminal(state))
     }
 
     fn name(&self) -> &'static str {
@@ -168,7 +209,7 @@ pub struct WriteOp {
 }
 
 impl WriteOp {
-    pub fn new(file: Arc<FileDescription>, cursor: IoCursor) -> Self {
+    pub(super) fn new(file: Arc<FileDescription>, cursor: IoCursor) -> Self {
         WriteOp { file, cursor, begun: false }
     }
 
@@ -210,8 +251,10 @@ impl Op for WriteOp {
         if self.cursor.done() > 0 { Ok(self.cursor.done() as u64) } else { Err(Errno::ERESTARTSYS) }
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        let WriteOp { file, cursor, begun } = self;
+        let (file, cursor) = (saver.files.id(file), cursor.clone());
+        Ok(OpState::Terminal(TtyTransfer { file, cursor, terms: None, deadline: None, write: true, begun: *begun }))
     }
 
     fn name(&self) -> &'static str {

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::limits::saved::UsageState;
 use super::{Container, Containers, Namespaces, Phase, State, Uts, UtsNs};
 use crate::checkpoint::{Bytes, Id, Instance, Refused, Restorer, Saver, Unusable};
+use crate::fs::gofer::Connection;
+use crate::fs::tty::console::Console;
+use crate::fs::tty::saved::TtyState;
 use crate::ipc::Ipc;
+use crate::ipc::saved::IpcState;
 use crate::kernel::Kernel;
 use crate::kernel::oom::Oom;
 use crate::kernel::pids::PidTable;
@@ -25,7 +29,7 @@ struct NamespacesState {
     last_pid: i32,
     pids_wrapped: bool,
     ever_stopped: bool,
-    ipc: u32,
+    ipc: IpcState,
     uts: u32,
     hostname: Bytes,
     domainname: Bytes,
@@ -43,6 +47,8 @@ pub struct ContainerState {
     oom_score_adj: i32,
     shielded: bool,
     pub(crate) tree: FsContextState,
+    /// The terminal of its first process, relayed to somebody outside.
+    terminal: Option<Id<TtyState>>,
     /// Its mounts.
     pub(crate) mounts: Id<MountNsState>,
     /// How many numbers of namespaces were given out.
@@ -81,17 +87,19 @@ impl Containers {
             // Whom it has killed is gone.
             oom: _,
         } = &**container;
-        if !ptys.indices().is_empty() {
-            return Err(Refused::new("a pseudo-terminal"));
-        }
+        let ptys = ptys.indices().into_iter().filter_map(|index| ptys.get(index)).collect::<Vec<_>>();
+        ptys.iter().for_each(|tty| {
+            let _ = saver.ttys.id(tty);
+        });
         if !is_root {
             return Err(Refused::new(format!("container {id} without the sandbox's first one")));
         }
-        let tree = {
+        let (tree, terminal) = {
             let State {
                 phase,
                 tree,
-                gofer,
+                // Given anew.
+                gofer: _,
                 consoles,
                 terminal,
                 starter: _,
@@ -105,50 +113,46 @@ impl Containers {
             if *phase != Phase::Running || *doomed {
                 return Err(Refused::new(format!("container {id} that does not run")));
             }
-            if gofer.is_some() {
-                return Err(Refused::new("a host directory (--volume)"));
-            }
-            if terminal.is_some() || !consoles.is_empty() {
-                return Err(Refused::because("a terminal", "run the program with --no-tty"));
-            }
-            tree.clone().ok_or_else(|| Refused::new(format!("container {id} that is going")))?
+            let tree = tree.clone().ok_or_else(|| Refused::new(format!("container {id} that is going")))?;
+            // A console whose process has ended only writes its last words.
+            let live =
+                consoles.values().any(|console| terminal.as_ref().is_some_and(|t| Arc::ptr_eq(t, console.tty())));
+            (tree, terminal.clone().filter(|_| live))
         };
         let mounts = tree.ns.as_ref().ok_or_else(|| Refused::new("a container without mounts"))?;
         Ok(ContainerState {
             id: id.clone(),
-            ns: ns.save()?,
+            ns: ns.save(saver),
             usage: usage.save(),
             init: init.load(Ordering::Relaxed),
             oom_score_adj: oom_score_adj.load(Ordering::Relaxed),
             shielded: *shielded,
             mounts: saver.mount_spaces.id(mounts),
             tree: tree.save(saver),
+            terminal: terminal.map(|tty| saver.ttys.id(&tty)),
             numbers,
         })
     }
 }
 
 impl Namespaces {
-    fn save(&self) -> Result<NamespacesState, Refused> {
+    fn save(&self, saver: &mut Saver) -> NamespacesState {
         let Namespaces { pids, ipc, uts, net, cgroup } = self;
-        if !ipc.is_empty() {
-            return Err(Refused::new("System V IPC or a POSIX message queue"));
-        }
         let UtsNs { ino, names } = &**uts;
         let Uts { hostname, domainname } = names.lock().clone();
         let (last_pid, pids_wrapped) = pids.tree().counter();
-        Ok(NamespacesState {
+        NamespacesState {
             pids: pids.ino,
             last_pid,
             pids_wrapped,
             ever_stopped: pids.ever_stopped.load(Ordering::SeqCst),
-            ipc: ipc.ino,
+            ipc: ipc.save(saver),
             uts: *ino,
             hostname: Bytes(hostname),
             domainname: Bytes(domainname),
             net: *net,
             cgroup: *cgroup,
-        })
+        }
     }
 }
 
@@ -160,7 +164,7 @@ impl NamespacesState {
         let names = Uts { hostname: self.hostname.0.clone(), domainname: self.domainname.0.clone() };
         Namespaces {
             pids: Arc::new(pids),
-            ipc: Arc::new(Ipc::new(self.ipc)),
+            ipc: Arc::new(Ipc::new(self.ipc.ino())),
             uts: Arc::new(UtsNs { ino: self.uts, names: Mutex::new(Level::Leaf, names) }),
             net: self.net,
             cgroup: self.cgroup,
@@ -202,12 +206,25 @@ impl Container {
     ///
     /// # Errors
     /// Corrupt state.
-    pub fn settle(self: &Arc<Self>, tree: FsContextState, restorer: &mut Restorer) -> Result<(), Unusable> {
-        let tree = tree.restore_state(restorer)?;
+    pub fn settle(self: &Arc<Self>, state: ContainerState, restorer: &mut Restorer) -> Result<(), Unusable> {
+        let tree = state.tree.restore_state(restorer)?;
         self.state.lock().tree = Some(tree);
+        state.ns.ipc.restore(&self.ns.ipc, restorer)?;
+        if let Some(id) = state.terminal {
+            let (tty, (host, size)) = (restorer.tty(id)?, restorer.given.terminal()?);
+            let console = Console::again(&restorer.kernel, tty.clone(), host, size)?;
+            let mut to = self.state.lock();
+            to.terminal = Some(tty);
+            to.consoles.insert(state.init, console);
+        }
         let live = self.groups().iter().filter(|group| !group.is_zombie()).count();
         self.live.store(live, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// It is served by `gofer` from now on.
+    pub fn set_gofer(&self, gofer: Connection) {
+        self.state.lock().gofer = Some(gofer);
     }
 
     /// The mounts of its tree.

@@ -1,5 +1,7 @@
 //! Priority-inheriting futexes: the kernel hands ownership over. Without real-time scheduling nothing is inherited.
 
+pub mod saved;
+
 use std::sync::Arc;
 
 use abi::{Errno, UserAddr};
@@ -99,8 +101,8 @@ impl Op for LockOp {
         self.give_up(Errno::ERESTARTNOINTR)
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::PiLock(self.state(saver)))
     }
 
     fn name(&self) -> &'static str {

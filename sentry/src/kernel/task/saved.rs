@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Restart, Run, SchedAttr, Task, TaskOwned, TaskShared, Tid, Waiting, flags};
 use crate::checkpoint::op::OpState;
 use crate::checkpoint::{Bytes, Id, Object, Refused, Restorer, Saver, Unusable};
-use crate::ipc::sem::UndoState;
+use crate::ipc::saved::UndoState;
 use crate::kernel::creds::Creds;
 use crate::kernel::seccomp::saved::SeccompState;
 use crate::kernel::signal::saved::QueueState;

@@ -418,8 +418,8 @@ impl Op for ManyOp {
         self.current.as_mut().map_or(Err(Errno::EINTR), |op| op.interrupted(cx))
     }
 
-    fn save(&self, _saver: &mut Saver) -> Result<OpState, Refused> {
-        Err(Refused::waiting(self.name()))
+    fn save(&self, saver: &mut Saver) -> Result<OpState, Refused> {
+        Ok(OpState::Many(self.state(saver)?))
     }
 
     fn name(&self) -> &'static str {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Dentry, Place};
 use crate::checkpoint::{Id, Object, Refused, Restorer, Saver, Unusable};
+use crate::fs::gofer::GoferInode;
+use crate::fs::gofer::saved::FileIdentity;
 use crate::fs::gone::Gone;
 use crate::fs::tmpfs::saved::NodeState;
 use crate::vfs::file::saved::node_of;
@@ -37,6 +39,8 @@ pub enum DentryState {
         parent: Id<DentryState>,
         /// The name.
         name: Vec<u8>,
+        /// Which file of a host directory it was.
+        file: Option<FileIdentity>,
     },
 }
 
@@ -83,8 +87,13 @@ impl Object for Dentry {
             let linkable = linkable.load(Ordering::Relaxed);
             return Ok(DentryState::Node { node: saver.nodes.id(&node), parent, name, deleted, linkable });
         }
+        let served = GoferInode::inode_of(inode);
+        if served.is_some() && deleted {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            return Err(Refused::because(format!("the file {name} of a host directory"), "it has been deleted"));
+        }
         match parent {
-            Some(parent) => Ok(DentryState::Name { parent, name }),
+            Some(parent) => Ok(DentryState::Name { parent, name, file: served.map(GoferInode::identity) }),
             None => Err(Refused::new(format!("the place {}", String::from_utf8_lossy(&name)))),
         }
     }
@@ -109,10 +118,12 @@ impl DentryState {
                 dentry.set_linkable(linkable);
                 Ok(dentry)
             }
-            DentryState::Name { parent, name } => {
+            DentryState::Name { parent, name, file } => {
                 let parent = restorer.dentry(parent)?;
                 let inode = restorer.with_caller(|caller| parent.inode().dir().map(|d| d.lookup(caller, &name)))?;
                 match inode {
+                    Some(Ok(inode)) if file.is_some_and(|then| !is_still(&then, &inode)) => Err(another(&name)),
+                    Some(Err(_)) | None if file.is_some() => Err(another(&name)),
                     Some(Ok(inode)) => Ok(parent.named(restorer, &name, inode)),
                     // A process's directory outlives the process only as a name of nothing.
                     _ => Ok(Dentry::detached(Arc::new(Gone), Some(parent), &name)),
@@ -120,6 +131,15 @@ impl DentryState {
             }
         }
     }
+}
+
+fn is_still(then: &FileIdentity, inode: &Arc<dyn Inode>) -> bool {
+    GoferInode::inode_of(inode).is_some_and(|now| then.fits(&now.identity()))
+}
+
+fn another(name: &[u8]) -> Unusable {
+    let name = String::from_utf8_lossy(name);
+    Unusable::Resource(format!("the file {name} of a host directory, which has gone or changed"))
 }
 
 impl Dentry {

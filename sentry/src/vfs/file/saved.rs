@@ -1,16 +1,19 @@
 //! Open files as saved state.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileDescription, OpenFlags};
+use super::{FileDescription, FileOps, OpenFlags};
 use crate::checkpoint::ops::OpsState;
 use crate::checkpoint::{Id, Object, Refused, Restorer, Saver, Unusable};
 use crate::fs::tmpfs::Node;
 use crate::fs::tmpfs::saved::NodeState;
+use crate::sync::{Level, Mutex};
 use crate::vfs::inode::Inode;
+use crate::vfs::locks::LockOwner;
+use crate::vfs::path::PathRef;
 use crate::vfs::saved::PathState;
 
 /// The inode of an open file.
@@ -31,13 +34,14 @@ pub struct FileState {
     inode: InodeState,
     flags: u32,
     offset: u64,
+    lock_owner: Option<u64>,
 }
 
 impl Object for FileDescription {
     type State = FileState;
 
     fn save(self: &Arc<Self>, saver: &mut Saver) -> Result<FileState, Refused> {
-        let FileDescription { ops: _, path, inode, flags, offset, lock_owner: _ } = &**self;
+        let FileDescription { ops: _, path, inode, flags, offset, lock_owner } = &**self;
         let flags = flags.load(Ordering::Relaxed);
         if flags & OpenFlags::ASYNC.bits() != 0 {
             return Err(Refused::new(format!("O_ASYNC of the open file {}", self.name())));
@@ -52,7 +56,7 @@ impl Object for FileDescription {
         };
         let offset = *offset.lock();
         let path = path.as_ref().map(|path| path.save(saver));
-        Ok(FileState { ops: saver.ops_of(self), path, inode, flags, offset })
+        Ok(FileState { ops: saver.ops_of(self), path, inode, flags, offset, lock_owner: lock_owner.number() })
     }
 }
 
@@ -79,6 +83,23 @@ impl FileDescription {
     }
 }
 
+impl FileDescription {
+    /// As it was open; nobody hears of it.
+    fn restored(
+        ops: Arc<dyn FileOps>,
+        flags: OpenFlags,
+        (path, inode): (Option<PathRef>, Option<Arc<dyn Inode>>),
+        offset: u64,
+        lock_owner: LockOwner,
+    ) -> Arc<Self> {
+        if let Some(path) = &path {
+            path.dentry.opened();
+        }
+        let (flags, offset) = (AtomicU32::new(flags.bits()), Mutex::new(Level::FileOffset, offset));
+        Arc::new(FileDescription { ops, path, inode, flags, offset, lock_owner })
+    }
+}
+
 impl FileState {
     /// The open file.
     ///
@@ -92,8 +113,8 @@ impl FileState {
             InodeState::Node(id) => Some(restorer.node(id)?),
         };
         let ops = restorer.file_ops(self.ops)?;
-        let file = FileDescription::new(ops, OpenFlags::from_bits_retain(self.flags), path, inode);
-        *file.offset.lock() = self.offset;
-        Ok(file)
+        let flags = OpenFlags::from_bits_retain(self.flags);
+        let lock_owner = LockOwner::restored(&restorer.kernel.file_locks, self.lock_owner);
+        Ok(FileDescription::restored(ops, flags, (path, inode), self.offset, lock_owner))
     }
 }

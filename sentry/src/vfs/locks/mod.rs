@@ -6,6 +6,7 @@
 //! queue, and try again.
 
 pub mod range;
+pub mod saved;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +39,7 @@ impl LockKey {
 }
 
 /// Which of the three families; they do not see each other, but for the first two, which conflict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Family {
     /// `F_SETLK`: of a process.
     Process,
@@ -49,7 +50,7 @@ pub enum Family {
 }
 
 /// A lock's holder and kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Held {
     /// The owner's number.
     pub owner: u64,
@@ -177,13 +178,6 @@ impl Default for FileLocks {
 }
 
 impl FileLocks {
-    /// Whether nobody holds or waits for a lock.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let table = self.table.lock();
-        table.held == 0 && table.blocked.is_empty()
-    }
-
     /// The lock that keeps `what` from being taken.
     #[must_use]
     pub fn test(&self, key: LockKey, range: Range, what: &Held) -> Option<Lock<Held>> {

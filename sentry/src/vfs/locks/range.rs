@@ -6,7 +6,7 @@ use abi::Errno;
 pub const END: u64 = i64::MAX.cast_unsigned();
 
 /// Bytes `start..=last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Range {
     /// First byte.
     pub start: u64,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mount, MountFlags, SuperBlock};
 use crate::checkpoint::{Id, Object, Refused, Restorer, Saver, Unusable};
+use crate::fs::gofer::GoferInode;
+use crate::fs::gofer::saved::TreeState;
 use crate::fs::tmpfs::saved::{NodeState, TmpFsState};
 use crate::fs::{proc, sys, tty};
 use crate::vfs::file::saved::node_of;
@@ -20,6 +22,7 @@ enum Content {
     Proc,
     Sys,
     Pts,
+    Gofer(TreeState),
     /// The hidden one of anonymous files.
     Anonymous,
 }
@@ -60,6 +63,10 @@ impl Object for SuperBlock {
             ("proc", _) => Content::Proc,
             ("sysfs", _) => Content::Sys,
             ("devpts", _) => Content::Pts,
+            ("gofer", _) => {
+                let root = GoferInode::inode_of(root.inode());
+                Content::Gofer(root.ok_or_else(|| Refused::new("a host directory"))?.tree())
+            }
             (other, _) => return Err(Refused::new(format!("a mounted file system of type {other}"))),
         };
         let (source, options) = (source.clone(), options.clone());
@@ -89,6 +96,7 @@ impl SuperState {
                 kernel.vfs.expect_dev(self.dev);
                 match content {
                     Content::Proc => proc::mount(&kernel, &restorer.container.ns),
+                    Content::Gofer(tree) => tree.restore(&self.source, restorer)?,
                     Content::Sys => sys::mount(&kernel),
                     _ => tty::devpts::mount(&kernel, &restorer.container.ptys),
                 }

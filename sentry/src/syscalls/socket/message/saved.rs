@@ -1,8 +1,10 @@
 //! Calls that send or receive as saved state.
 
+use abi::UserAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{RecvOp, RecvOutput, SendOp};
+use super::{ManyOp, RecvOp, RecvOutput, SendOp};
+use crate::checkpoint::op::OpState;
 use crate::checkpoint::{Bytes, Id, Refused, Restorer, Saver, Unusable};
 use crate::kernel::op::Op;
 use crate::net::socket::Destination;
@@ -100,5 +102,65 @@ impl RecvState {
         let cursor = self.cursor.checked().ok_or(Unusable::Corrupt("a receive"))?;
         let flags = MsgFlags::from_bits_retain(self.flags);
         Ok(Box::new(RecvOp { file, socket, cursor, output: self.output, flags, deadline: self.deadline }))
+    }
+}
+
+/// The message that a [`ManyOp`] is at.
+#[derive(Serialize, Deserialize)]
+enum CurrentState {
+    Send(SendState),
+    Recv(RecvState),
+}
+
+/// [`ManyOp`].
+#[derive(Serialize, Deserialize)]
+pub struct ManyState {
+    file: Id<FileState>,
+    at: UserAddr,
+    count: u32,
+    done: u32,
+    flags: u32,
+    send: bool,
+    current: Option<CurrentState>,
+    deadline: Option<i64>,
+}
+
+impl ManyOp {
+    pub(super) fn state(&self, saver: &mut Saver) -> Result<ManyState, Refused> {
+        let ManyOp { file, at, count, done, flags, send, current, deadline } = self;
+        let current = match current.as_ref().map(|op| op.save(saver)).transpose()? {
+            None => None,
+            Some(OpState::Send(state)) => Some(CurrentState::Send(state)),
+            Some(OpState::Recv(state)) => Some(CurrentState::Recv(state)),
+            Some(_) => return Err(Refused::waiting(self.name())),
+        };
+        Ok(ManyState {
+            file: saver.files.id(file),
+            at: *at,
+            count: *count,
+            done: *done,
+            flags: *flags,
+            send: *send,
+            current,
+            deadline: *deadline,
+        })
+    }
+}
+
+impl ManyState {
+    /// The call.
+    ///
+    /// # Errors
+    /// Corrupt state.
+    pub fn restore(self, restorer: &mut Restorer) -> Result<Box<dyn Op>, Unusable> {
+        let ManyState { file, at, count, done, flags, send, current, deadline } = self;
+        let file = restorer.file(file)?;
+        SocketFile::of(&file).map_err(Unusable::step("a socket"))?;
+        let current = match current {
+            None => None,
+            Some(CurrentState::Send(state)) => Some(state.restore(restorer)?),
+            Some(CurrentState::Recv(state)) => Some(state.restore(restorer)?),
+        };
+        Ok(Box::new(ManyOp { file, at, count, done, flags, send, current, deadline }))
     }
 }
