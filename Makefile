@@ -52,8 +52,9 @@ lint: ## formatting, clippy, structure
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-install: build ## install the binary to $(DESTDIR)$(PREFIX)/bin
+install: build ## install the binary to $(DESTDIR)$(PREFIX)/bin, under both its names
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/nanovisor
+	ln -sf nanovisor $(DESTDIR)$(PREFIX)/bin/containerd-shim-nanovisor-v1
 
 clean: ## remove build results (not the cache)
 	$(CARGO) clean

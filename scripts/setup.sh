@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 
 BUILD_PACKAGES=(gcc libc6-dev make git)
 IMAGE_PACKAGES=(mmdebstrap erofs-utils xz-utils debian-archive-keyring)
-TEST_PACKAGES=(busybox-static python3 strace procps containerd)
+TEST_PACKAGES=(busybox-static python3 strace procps containerd docker.io)
 QEMU_PACKAGES=(qemu-system-x86 busybox-static)
 BENCH_PACKAGES=(runc python3)
 KERNEL_PACKAGE=linux-image-cloud-amd64

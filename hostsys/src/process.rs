@@ -216,6 +216,13 @@ pub fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+impl AsFd for Handle {
+    /// Readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A process that need not be our child, known by a descriptor that cannot be reused for another.
 #[derive(Debug)]
 pub struct Handle(OwnedFd);

@@ -11,12 +11,14 @@ mod failure;
 mod gofer;
 mod hooks;
 mod image;
+mod install;
 mod kill_points;
 mod logging;
 mod oci;
 mod output;
 mod platforms;
 mod sandbox;
+mod shim;
 mod state;
 mod syscalls;
 mod walls;
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| name == gofer::ARGV0) {
         return gofer::main();
     }
+    if std::env::args_os().next().is_some_and(|name| shim::is_called(&name)) {
+        return shim::main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -64,6 +69,7 @@ fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Do(args) => sandbox::run(&args, &cli.log, log),
         Command::Image(command) => image::run(&command).map(|()| 0),
+        Command::Install(args) => install::run(&args).map(|()| 0),
         Command::Platforms { json } => platforms::run(json).map(|()| 0),
         Command::Syscalls { json } => syscalls::run(json).map(|()| 0),
         command => commands::run(command, cli.oci, cli.log, log),

@@ -5,7 +5,7 @@
 
 mod files;
 mod host;
-mod stats;
+pub mod stats;
 mod systemd;
 mod v1;
 mod v2;
@@ -80,6 +80,12 @@ impl Place {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Whether the host's cgroups are of version 2.
+    #[must_use]
+    pub fn is_v2(&self) -> bool {
+        matches!(self.dirs, Dirs::V2(_))
     }
 
     /// Makes the cgroups and writes the limits.

@@ -51,6 +51,20 @@ pub struct LogArgs {
     pub debug: bool,
 }
 
+/// `nanovisor install`.
+#[derive(Args, Clone, Debug)]
+pub struct InstallArgs {
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// containerd's configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/containerd/config.toml")]
+    pub containerd_config: PathBuf,
+    /// Docker's configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/docker/daemon.json")]
+    pub docker_config: PathBuf,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -59,6 +73,8 @@ pub enum Command {
     /// Build and look into root file system images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Register this runtime with containerd and Docker, and print what Kubernetes needs
+    Install(InstallArgs),
     /// Show which platforms work on this host, and why the others do not
     Platforms {
         /// Print JSON

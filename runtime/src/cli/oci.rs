@@ -42,6 +42,12 @@ pub struct BundleArgs {
     /// Give the container this many descriptors besides its streams (and $LISTEN_FDS)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    /// The terminal is standard input, though nobody stays: the shim has its other side
+    #[arg(long, hide = true)]
+    pub console_on_stdin: bool,
+    /// An annotation (KEY=VALUE) for a bundle that has none of that name
+    #[arg(long, value_name = "KEY=VALUE", hide = true)]
+    pub default_annotation: Vec<String>,
     /// The name of the container
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,

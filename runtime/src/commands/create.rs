@@ -140,9 +140,10 @@ impl Making<'_> {
     /// The bundle, the snapshot or the host does not let us.
     pub fn make(mut self) -> Result<(Container, Process)> {
         crate::state::check_id(&self.args.id)?;
-        let bundle = self.bundle.take().map_or_else(|| spec::load(&self.args.bundle), Ok)?;
+        let mut bundle = self.bundle.take().map_or_else(|| spec::load(&self.args.bundle), Ok)?;
+        annotate(&mut bundle.spec, &self.args.default_annotation);
         let wanted = Wanted::read(&self.args.id, &bundle)?;
-        let detach = self.life == Life::Detached;
+        let detach = self.life == Life::Detached && !self.args.console_on_stdin;
         if self.restoring.is_some() && wanted.process.console.is_some() {
             return Err(refused("process.terminal", "a restored container has plain streams"));
         }
@@ -278,13 +279,14 @@ impl Making<'_> {
         &self,
         volumes: &[Volume],
         fds: &mut Vec<(Role, OwnedFd)>,
-        container: &Container,
+        container: &mut Container,
         log: &OwnedFd,
     ) -> Result<Option<Gofer>> {
         let Some((gofer, socket)) = crate::gofer::launch(volumes, log, self.life, false)? else {
             return Ok(None);
         };
         fds.push((Role::Gofer, socket));
+        container.record.gofer = gofer.pid();
         if let Some(place) = &container.record.cgroup {
             place.add(gofer.pid(), None)?;
         }
@@ -298,6 +300,17 @@ impl Making<'_> {
             return hostsys::fds::dev_null().map_err(doing);
         }
         hostsys::fds::dup_above(self.cx.log.as_fd(), 3).map_err(doing)
+    }
+}
+
+/// Annotations for what the bundle says nothing about.
+fn annotate(spec: &mut oci_spec::runtime::Spec, defaults: &[String]) {
+    let mut all = spec.annotations().clone().unwrap_or_default();
+    for (key, value) in defaults.iter().filter_map(|text| text.split_once('=')) {
+        all.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    if !all.is_empty() {
+        spec.set_annotations(Some(all));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Context;
+use crate::cgroup;
 use crate::cli::oci::EventsArgs;
 use crate::control::client::{Connection, Heard, PATIENCE};
 use crate::control::protocol::{Answer, Request, Stats};
@@ -25,9 +26,7 @@ pub fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
     let directory = cx.store.socket_directory(&record)?;
     let open = || Connection::open(directory.as_fd(), &record.inside);
     if args.stats {
-        // A frozen sandbox does not answer; its cgroup does.
-        let inside = if record.paused { None } else { open().and_then(|mut c| inside(&mut c)).ok() };
-        return print(&record, "stats", Some(stats(&record, inside)));
+        return print(&record, "stats", Some(data(now(cx, &record)?)));
     }
     let mut connection = open()?;
     connection.call(Request::Watch, &[], PATIENCE)?;
@@ -35,7 +34,9 @@ pub fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
     loop {
         match connection.hear()? {
             Heard::Answer(_, Answer::Oom) => print(&record, "oom", None)?,
-            Heard::Answer(_, Answer::Stats(inside)) => print(&record, "stats", Some(stats(&record, Some(inside))))?,
+            Heard::Answer(_, Answer::Stats(inside)) => {
+                print(&record, "stats", Some(data(stats(&record, Some(inside)))))?
+            }
             Heard::Answer(..) => {}
             Heard::Gone => return Ok(()),
             Heard::Nothing => {
@@ -53,6 +54,22 @@ pub fn events(cx: &Context, args: &EventsArgs) -> Result<()> {
     }
 }
 
+/// What a container uses now.
+///
+/// # Errors
+/// Its directory is gone.
+pub fn now(cx: &Context, record: &Record) -> Result<cgroup::Stats> {
+    let directory = cx.store.socket_directory(record)?;
+    let open = || Connection::open(directory.as_fd(), &record.inside);
+    // A frozen sandbox does not answer; its cgroup does.
+    let inside = if record.paused { None } else { open().and_then(|mut c| inside(&mut c)).ok() };
+    Ok(stats(record, inside))
+}
+
+fn data(stats: cgroup::Stats) -> serde_json::Value {
+    serde_json::to_value(stats).unwrap_or_default()
+}
+
 fn inside(connection: &mut Connection) -> Result<Stats> {
     match connection.call(Request::Stats, &[], PATIENCE)? {
         Answer::Stats(stats) => Ok(stats),
@@ -62,10 +79,10 @@ fn inside(connection: &mut Connection) -> Result<Stats> {
 
 /// What the host counts for the sandbox, with the tasks that its guest has; all from inside where no cgroup
 /// holds them.
-fn stats(record: &Record, inside: Option<Stats>) -> serde_json::Value {
+fn stats(record: &Record, inside: Option<Stats>) -> cgroup::Stats {
     // The cgroup of a container in another one's sandbox holds no guest.
-    let cgroup = record.cgroup.as_ref().filter(|_| record.pod.is_none());
-    let mut stats = cgroup.map(crate::cgroup::Place::stats).unwrap_or_default();
+    let place = record.cgroup.as_ref().filter(|_| record.pod.is_none());
+    let mut stats = place.map(cgroup::Place::stats).unwrap_or_default();
     if let Some(inside) = inside {
         stats.pids.current = inside.pids;
         stats.pids.limit = Some(inside.pids_limit).filter(|&n| n > 0);
@@ -80,7 +97,7 @@ fn stats(record: &Record, inside: Option<Stats>) -> serde_json::Value {
             (stats.cpu.usage.total, stats.cpu.usage.user, stats.cpu.usage.kernel) = (total, user, kernel);
         }
     }
-    serde_json::to_value(stats).unwrap_or_default()
+    stats
 }
 
 fn print(record: &Record, kind: &str, data: Option<serde_json::Value>) -> Result<()> {

@@ -38,13 +38,7 @@ impl Wanted {
 /// The container does not run; the program cannot be run.
 pub fn exec(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let record = cx.store.look(&args.id)?;
-    match record.status() {
-        Status::Stopped | Status::Creating => return Err(Failure::runtime("cannot exec in a stopped container")),
-        Status::Paused if !args.ignore_paused => {
-            return Err(Failure::runtime("cannot exec in a paused container (use --ignore-paused to override)"));
-        }
-        _ => {}
-    }
+    check(record.status(), args.ignore_paused)?;
     let described = process(args, &record)?;
     let mut config = process::describe(&described, &record.spec)?;
     console::check(config.console.is_some(), args.detach, args.console_socket.as_deref())?;
@@ -65,6 +59,20 @@ pub fn exec(cx: &Context, args: &ExecArgs) -> Result<u8> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
     write_pid(args.pid_file.as_deref(), pid)?;
     hold::attached(connection, wanted)
+}
+
+/// Refuses where nothing can be executed.
+///
+/// # Errors
+/// It does not run, or is paused.
+pub fn check(status: Status, ignore_paused: bool) -> Result<()> {
+    match status {
+        Status::Stopped | Status::Creating => Err(Failure::runtime("cannot exec in a stopped container")),
+        Status::Paused if !ignore_paused => {
+            Err(Failure::runtime("cannot exec in a paused container (use --ignore-paused to override)"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The process: a file's, or the container's own with what the flags say.

@@ -54,6 +54,8 @@ fn one(cx: &Context, args: &ForkArgs, bundle: Bundle, id: &str, detach: bool) ->
         pid_file: args.pid_file.clone(),
         no_pivot: false,
         no_new_keyring: false,
+        console_on_stdin: false,
+        default_annotation: Vec::new(),
         preserve_fds: 0,
         id: id.to_owned(),
     };

@@ -129,7 +129,11 @@ pub struct Held {
     target: Target,
 }
 
-fn begin(mut connection: Connection, wanted: &Wanted) -> Result<Held> {
+/// Executes it.
+///
+/// # Errors
+/// It cannot be executed.
+pub fn begin(mut connection: Connection, wanted: &Wanted) -> Result<Held> {
     let program = wanted.process.args.first().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default();
     let request = Request::Exec { process: Box::new(wanted.process.clone()), stderr: wanted.streams.fds.len() == 2 };
     match connection.call(request, &wanted.fds(), PATIENCE) {
@@ -152,18 +156,36 @@ impl Held {
         Held { connection, target }
     }
 
+    /// Its id inside.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        if let Target::Process(pid) = self.target { pid } else { 0 }
+    }
+
+    /// Its exit status, if it has ended. Does not wait: there is nothing more where the descriptor has nothing.
+    ///
+    /// # Errors
+    /// The sandbox says what means nothing.
+    pub fn ended(&mut self) -> Result<Option<u8>> {
+        loop {
+            match self.connection.hear()? {
+                Heard::Answer(0, Answer::Exited(pid, status)) if self.is(pid) => return Ok(Some(exit_status(status))),
+                Heard::Answer(..) => {}
+                // The whole container has ended, and everything in it was killed.
+                Heard::Gone => return Ok(Some(128 + 9)),
+                Heard::Nothing => return Ok(None),
+            }
+        }
+    }
+
     /// Stays until its end, passing on what comes; answers the exit status, 128+n for signal n.
     ///
     /// # Errors
     /// The sandbox does not make sense.
     pub fn stay(mut self, mut signals: SignalReader, terminal: Option<BorrowedFd<'_>>) -> Result<u8> {
         loop {
-            match self.connection.hear()? {
-                Heard::Answer(0, Answer::Exited(pid, status)) if self.is(pid) => return Ok(exit_status(status)),
-                Heard::Answer(..) => continue,
-                // The whole container has ended, and everything in it was killed.
-                Heard::Gone => return Ok(128 + 9),
-                Heard::Nothing => {}
+            if let Some(status) = self.ended()? {
+                return Ok(status);
             }
             let mut set = [
                 PollFd::new(self.connection.as_fd(), PollFlags::POLLIN),
@@ -187,8 +209,7 @@ impl Held {
     fn pass(&mut self, signal: Signal, terminal: Option<BorrowedFd<'_>>) {
         let request = match (signal, terminal.map(hostsys::tty::window_size)) {
             (Signal::SIGWINCH, Some(Ok(size))) => {
-                let pid = if let Target::Process(pid) = self.target { pid } else { 0 };
-                Request::WindowSize { pid, rows: size.rows, cols: size.cols }
+                Request::WindowSize { pid: self.pid(), rows: size.rows, cols: size.cols }
             }
             (other, _) => Request::Signal { target: self.target, signo: other as i32 },
         };

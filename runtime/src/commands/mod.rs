@@ -4,24 +4,24 @@ mod checkpoint;
 mod console;
 mod container;
 mod create;
-mod delete;
-mod events;
-mod exec;
+pub mod delete;
+pub mod events;
+pub mod exec;
 mod features;
 mod fork;
-mod hold;
+pub mod hold;
 mod join;
-mod kill;
+pub mod kill;
 mod list;
-mod pause;
+pub mod pause;
 mod pod;
 mod pool;
 mod ps;
 mod restore;
-mod start;
+pub mod start;
 mod state;
 mod template;
-mod update;
+pub mod update;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -48,7 +48,11 @@ pub struct Context {
 pub fn failure_status(command: &Command) -> Option<u8> {
     match command {
         Command::Exec(_) => Some(255),
-        Command::Do(_) | Command::Image(_) | Command::Platforms { .. } | Command::Syscalls { .. } => None,
+        Command::Do(_)
+        | Command::Image(_)
+        | Command::Install(_)
+        | Command::Platforms { .. }
+        | Command::Syscalls { .. } => None,
         Command::Restore(_) | Command::Fork(_) | Command::Template(_) | Command::Pool(_) => None,
         _ => Some(1),
     }
@@ -86,9 +90,11 @@ pub fn run(command: Command, oci: OciArgs, log_args: LogArgs, log: OwnedFd) -> R
             crate::oci::spec::write_default(dir, args.rootless).map(done)
         }
         Command::Features => features::features().map(done),
-        Command::Do(_) | Command::Image(_) | Command::Platforms { .. } | Command::Syscalls { .. } => {
-            Err(Failure::runtime("not a command of an OCI runtime"))
-        }
+        Command::Do(_)
+        | Command::Image(_)
+        | Command::Install(_)
+        | Command::Platforms { .. }
+        | Command::Syscalls { .. } => Err(Failure::runtime("not a command of an OCI runtime")),
     }
 }
 

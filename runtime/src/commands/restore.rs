@@ -33,6 +33,8 @@ pub fn restore(cx: &Context, args: &RestoreArgs) -> Result<u8> {
         pid_file: args.pid_file.clone(),
         no_pivot: false,
         no_new_keyring: false,
+        console_on_stdin: false,
+        default_annotation: Vec::new(),
         preserve_fds: 0,
         id: args.id.clone(),
     };

@@ -20,10 +20,6 @@ use crate::state::Status;
 /// # Errors
 /// No such container, or it has ended; a limit that the host does not take.
 pub fn update(cx: &Context, args: &UpdateArgs) -> Result<()> {
-    let mut container = cx.store.take(&args.id)?;
-    if container.record.status() == Status::Stopped {
-        return Err(Failure::runtime("container not running"));
-    }
     if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
         return Err(Failure::runtime("Intel RDT is not supported"));
     }
@@ -31,16 +27,28 @@ pub fn update(cx: &Context, args: &UpdateArgs) -> Result<()> {
         Some(path) => read(path)?,
         None => from_flags(args)?,
     };
-    if let Some(place) = &container.record.cgroup {
-        place.set(Some(&wanted))?;
+    apply(cx, &args.id, &wanted)
+}
+
+/// Changes the limits of a container to these; those that are not given stay.
+///
+/// # Errors
+/// As `update`.
+pub fn apply(cx: &Context, id: &str, wanted: &LinuxResources) -> Result<()> {
+    let mut container = cx.store.take(id)?;
+    if container.record.status() == Status::Stopped {
+        return Err(Failure::runtime("container not running"));
     }
-    let limits = resources::limits(Some(&wanted));
+    if let Some(place) = &container.record.cgroup {
+        place.set(Some(wanted))?;
+    }
+    let limits = resources::limits(Some(wanted));
     if !container.record.paused {
         let directory = cx.store.socket_directory(&container.record)?;
         let mut connection = Connection::open(directory.as_fd(), &container.record.inside)?;
         connection.call(Request::Update(limits), &[], PATIENCE)?;
     }
-    remember(&mut container.record.spec, &wanted)?;
+    remember(&mut container.record.spec, wanted)?;
     container.save()
 }
 

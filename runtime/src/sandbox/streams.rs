@@ -58,6 +58,18 @@ impl Streams {
         Ok(Streams { fds: vec![(Role::Console, console)], console: Some(size), gate: None })
     }
 
+    /// Three descriptors that were opened for the process.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn of_descriptors(ends: [OwnedFd; 3]) -> Result<Self> {
+        let roles = [Role::Stdin, Role::Stdout, Role::Stderr].into_iter().zip(ends);
+        let fds =
+            roles.map(|(role, fd)| Ok((role, fds::without_blocking(fd.as_fd())?))).collect::<hostsys::Result<_>>();
+        let fds = fds.map_err(|e| Failure::host("preparing the standard streams", e))?;
+        Ok(Streams { fds, console: None, gate: None })
+    }
+
     /// The terminal, where there is one.
     #[must_use]
     pub fn terminal(&self) -> Option<&OwnedFd> {

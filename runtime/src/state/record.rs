@@ -78,6 +78,9 @@ pub struct Record {
     pub pid: i32,
     /// Its start time in clock ticks since boot (`/proc/PID/stat`, field 22): a pid used again is another process.
     pub start_time: u64,
+    /// Host pid of the gofer process; 0 where there is none. It ends with its sandbox; who is its parent reaps it.
+    #[serde(default)]
+    pub gofer: i32,
     /// The bundle.
     pub bundle: PathBuf,
     /// The root file system on the host.
@@ -108,6 +111,7 @@ impl Record {
             paused: false,
             pid: 0,
             start_time: 0,
+            gofer: 0,
             bundle: bundle.dir.clone(),
             rootfs: bundle.root.clone(),
             created: crate::logging::rfc3339(std::time::SystemTime::now()),
