@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::common::{nanovisor, output_in_time};
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +11,9 @@ use nix::unistd::Pid;
 
 /// The image that every containerd here has.
 const IMAGE: &str = "docker.io/library/busybox:test";
+
+/// How many were started by this process.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// How containerd comes to this binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,8 @@ impl Containerd {
         let program = PathBuf::from(nanovisor().get_program());
         std::os::unix::fs::symlink(program, dir.path().join("containerd-shim-nanovisor-v1")).unwrap();
         let daemon = spawn(dir.path());
-        let namespace = format!("nv-test-{}-{platform}-{way:?}", std::process::id());
+        // Our shim keeps state by namespace, whichever containerd it is of: tests run beside each other.
+        let namespace = format!("nv-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let started = Containerd { dir, daemon, platform, namespace, way };
         started.wait();
         started.import();
