@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a part of the project needs and does nothing when it is there.
 #   scripts/setup.sh build|image|test|qemu|bench|demo ...
+#   scripts/setup.sh go      prints the command of a Go that is new enough
 # Debian 12 with apt and a Rust toolchain is assumed; on another system it says what to install by hand.
 source "$(dirname "$0")/lib.sh"
 
@@ -99,7 +100,7 @@ fetch_kernel() {
     trap - EXIT
 }
 
-# A Go that can build runsc: the machine's, if it is 1.21 or newer (those fetch the toolchain a module asks for by
+# A Go that can build runsc and the CRI client: the machine's, if it is 1.21 or newer (those fetch the toolchain a module asks for by
 # themselves); else one fetched as a module.
 go_command() {
     local cache="$1" minor
@@ -167,6 +168,7 @@ setup_demo() {
     setup_build
     ensure_packages "${IMAGE_PACKAGES[@]}" python3
 }
+setup_go() { go_command "$(cache_dir)"; }
 setup_bench() {
     setup_build
     ensure_packages "${IMAGE_PACKAGES[@]}" "${BENCH_PACKAGES[@]}"
@@ -179,8 +181,8 @@ setup_bench() {
 [[ $# -gt 0 ]] || set -- build
 for group in "$@"; do
     case "$group" in
-    build | image | qemu | test | demo | bench) "setup_$group" ;;
+    build | image | qemu | test | demo | bench | go) "setup_$group" ;;
     all) setup_test && setup_bench ;;
-    *) die "unknown group '$group': build, image, qemu, test, demo, bench or all" ;;
+    *) die "unknown group '$group': build, image, qemu, test, demo, bench, go or all" ;;
     esac
 done
