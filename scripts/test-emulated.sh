@@ -66,8 +66,19 @@ for binary in /tests/*; do run "$binary"; done
 exit $status
 CASES
 say "emulated SVM: the cases of $(cd "$work/tests" && echo *)"
-scripts/qemu-kvm.sh --timeout 900 --memory 2048 --file "$work/tests:/tests" --file "$work/cases:/cases" \
-    --env NANOVISOR_EMULATED=1 --env CASE_LIMIT=120 -- sh /cases || status=1
+cases() {
+    scripts/qemu-kvm.sh --timeout 400 --memory 2048 --file "$work/tests:/tests" --file "$work/cases:/cases" \
+        --env NANOVISOR_EMULATED=1 --env CASE_LIMIT=120 -- sh /cases
+}
+result=0
+cases || result=$?
+if [[ $result -eq 124 ]]; then
+    # Seen once in many runs: the machine stands still as a whole, with the watch over the cases, which would have named one.
+    warn "the emulated machine stood still; once more"
+    result=0
+    cases || result=$?
+fi
+[[ $result -eq 0 ]] || status=1
 
 # Programs: the same command natively and in a sandbox on kvm must print the same.
 programs() {
